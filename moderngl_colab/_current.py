@@ -1,0 +1,66 @@
+"""Which OpenGL context is current in this thread, whoever made it; unbinding and binding it.
+
+EGL and GLX must not mix: glXMakeCurrent ends the process (BadAccess) while an EGL context is
+current, and eglMakeCurrent fails (EGL_BAD_ACCESS) while a GLX one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moderngl_colab import _egl, _glx
+
+__all__ = ["Binding", "bind", "current", "kept", "nothing_current", "unbind"]
+
+Binding = _egl.Binding | _glx.Binding
+
+
+def current() -> Binding | None:
+    """What is current; None also where no GL library is loaded."""
+    instances = _egl.loaded()
+    # One instance of libEGL is enough to ask: all keep what is current in one libGLdispatch.
+    if instances and (binding := instances[0].current()) is not None:
+        return binding
+    glx = _glx.loaded()
+    return glx.current() if glx is not None else None
+
+
+def bind(binding: Binding | None) -> None:
+    """Make current what :func:`current` gave; nothing may be current."""
+    if isinstance(binding, _egl.Binding):
+        any(egl.bind(binding) for egl in _egl.loaded())
+    elif binding is not None and (glx := _glx.loaded()) is not None:
+        glx.bind(binding)
+
+
+def unbind(binding: Binding | None) -> None:
+    """Leave nothing current, where `binding` is what :func:`current` gave."""
+    if isinstance(binding, _egl.Binding):
+        any(egl.unbind(binding) for egl in _egl.loaded())
+    elif binding is not None and (glx := _glx.loaded()) is not None:
+        glx.unbind(binding)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """A block after which the same context is current as before."""
+    before = current()
+    try:
+        yield
+    finally:
+        unbind(current())
+        bind(before)
+
+
+@contextmanager
+def nothing_current() -> Iterator[None]:
+    """A block that starts with nothing current; if it raises, what was current is so again."""
+    before = current()
+    unbind(before)
+    try:
+        yield
+    except BaseException:
+        unbind(current())
+        bind(before)
+        raise

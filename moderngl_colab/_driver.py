@@ -1,0 +1,193 @@
+"""Where NVIDIA's userland is, its version, and the kernel module's version.
+
+Containers mount the driver where the loader does not look, and images bring a second one of
+another version. So the directories are searched here, in this order:
+
+1. ``MODERNGL_COLAB_DRIVER_DIR``, the user's word;
+2. ``LD_LIBRARY_PATH``, as it is now (the loader read it when the process started);
+3. the directories the loader's cache names for it, ``/etc/ld.so.cache``;
+4. ``/usr/lib64-nvidia`` (Colab), ``/usr/local/nvidia/lib64`` and ``lib`` (GKE, Kaggle);
+5. the distribution's: multiarch, ``/usr/lib64``, ``nvidia/current`` (Debian's alternatives),
+   ``/usr/lib/nvidia-*`` (Ubuntu until 18.04), ``/run/opengl-driver/lib`` (NixOS);
+6. ``/.singularity.d/libs`` (Apptainer ``--nv``).
+
+Of several copies the one whose version equals the kernel module's is taken: no other can work,
+since the two halves of the driver speak a private protocol that changes with each release.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+__all__ = ["DIRECTORY_VARIABLE", "NONE", "Userland", "device_nodes", "find", "kernel_version"]
+
+DIRECTORY_VARIABLE = "MODERNGL_COLAB_DRIVER_DIR"
+
+_VENDOR_LIBRARIES = ("EGL", "GLX")
+
+_SIBLINGS: Mapping[str, tuple[str, ...]] = {
+    # In an order in which each one's own needs are open before it: glsi is needed by eglcore, tls
+    # by glcore, gpucomp (since 550) by both cores. libEGL_nvidia opens eglcore by its name alone.
+    "EGL": ("gpucomp", "tls", "glsi", "eglcore"),
+    "GLX": ("gpucomp", "tls", "glsi", "glcore"),
+}
+_OPTIONAL_SIBLINGS = frozenset({"gpucomp"})
+
+_KERNEL_MODULE = re.compile(r"Kernel Module\b.*?\s(\d+\.\d+(?:\.\d+)?)\s")
+_VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
+_CACHED_LIBRARY = re.compile(rb"/[^\0]*/lib(?:EGL|GLX)_nvidia\.so\.0(?=\0)")
+
+
+@dataclass(frozen=True, slots=True)
+class Userland:
+    """One copy of the driver's libraries, all of one version; its parts may lie apart.
+
+    Empty where there is none.
+    """
+
+    version: str | None
+    """For instance ``"550.54.15"``; None where no file name tells it."""
+    libraries: Mapping[str, str]
+    """``"EGL"``, ``"GLX"`` to the absolute path of ``lib…_nvidia.so.0``, where there is one."""
+    siblings: Mapping[str, str]
+    """``"eglcore"`` and the like to the absolute path of ``libnvidia-….so.<version>``."""
+    nvml: str | None
+    """The absolute path of ``libnvidia-ml.so.1`` of that version."""
+
+    def missing_siblings(self, library: str) -> tuple[str, ...]:
+        """File names that `library` (``"EGL"`` or ``"GLX"``) needs and that are nowhere."""
+        return tuple(
+            f"libnvidia-{name}.so.{self.version or '*'}"
+            for name in _SIBLINGS[library]
+            if name not in self.siblings and name not in _OPTIONAL_SIBLINGS
+        )
+
+    def open(self, library: str) -> None:
+        """Open `library` and what it needs by absolute path.
+
+        Whoever asks the loader for them by name afterwards gets these: the loader compares the
+        SONAMEs of what is open before it looks into any directory.
+
+        Raises:
+            OSError: `library` itself cannot be opened; the text is the loader's own.
+        """
+        for name in _SIBLINGS[library]:
+            if name in self.siblings:
+                try:
+                    ctypes.CDLL(self.siblings[name])
+                except OSError:
+                    continue  # Opening `library` says what is wrong, if it matters.
+        ctypes.CDLL(self.libraries[library])
+
+
+NONE = Userland(None, {}, {}, None)
+
+
+def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
+    """The copy of the userland to use.
+
+    Arguments:
+        environ: where the two variables are read.
+        root: the directory that stands for ``/``.
+
+    Returns:
+        The first copy whose version equals the kernel module's, else the first one there is.
+    """
+    kernel = kernel_version(root)
+    directories = tuple(dict.fromkeys(_directories(environ, root)))
+    copies: dict[str | None, dict[str, str]] = {}
+    for directory in directories:
+        for found, library, path in _vendor_libraries(directory, kernel):
+            copies.setdefault(found, {}).setdefault(library, path)
+    version = kernel if kernel in copies else next(iter(copies), None)
+    names = dict.fromkeys(name for needs in _SIBLINGS.values() for name in needs)
+    siblings = {
+        name: sibling
+        for name in names
+        if (sibling := _first_file(directories, f"libnvidia-{name}.so.{version}")) is not None
+    }
+    nvml = _first_file(directories, f"libnvidia-ml.so.{version}")
+    return Userland(version, copies.get(version, {}), siblings, nvml)
+
+
+def kernel_version(root: str = "/") -> str | None:
+    """The version of the loaded NVIDIA kernel module, for instance ``"550.54.15"``, or None."""
+    if match := _KERNEL_MODULE.search(_read(os.path.join(root, "proc/driver/nvidia/version"))):
+        return match[1]
+    text = _read(os.path.join(root, "sys/module/nvidia/version"))
+    return match[0] if (match := _VERSION.match(text)) else None
+
+
+def device_nodes(root: str = "/") -> tuple[str, ...]:
+    """The GPUs' device nodes that this process sees, for instance ``("/dev/nvidia0",)``."""
+    return tuple(sorted(glob(os.path.join(root, "dev/nvidia[0-9]*"))))
+
+
+def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
+    if own := environ.get(DIRECTORY_VARIABLE):
+        yield os.path.abspath(own)
+    # The loader takes an empty entry for the current directory; nothing is searched there.
+    yield from filter(os.path.isabs, re.split("[:;]", environ.get("LD_LIBRARY_PATH", "")))
+    for path in _CACHED_LIBRARY.findall(_read_bytes(os.path.join(root, "etc/ld.so.cache"))):
+        yield os.path.join(root, os.path.dirname(os.fsdecode(path)).lstrip("/"))
+    multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
+    known = (
+        "usr/lib64-nvidia",
+        "usr/local/nvidia/lib64",
+        "usr/local/nvidia/lib",
+        multiarch,
+        "usr/lib64",
+        f"{multiarch}/nvidia/current",
+        "usr/lib/nvidia/current",
+        *sorted(glob("usr/lib/nvidia-*", root_dir=root), reverse=True),
+        "run/opengl-driver/lib",
+        ".singularity.d/libs",
+    )
+    yield from (os.path.join(root, name) for name in known)
+
+
+def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[tuple[str | None, str, str]]:
+    """Version, ``"EGL"`` or ``"GLX"``, and path of each vendor library in a directory.
+
+    The file that bears the kernel module's version is looked for by name too: where an image
+    brings a newer driver of its own, ``.so.0`` points to that one in the same directory.
+    """
+    for library in _VENDOR_LIBRARIES:
+        suffixes = ("0",) if kernel is None else (kernel, "0")
+        for suffix in suffixes:
+            path = os.path.join(directory, f"lib{library}_nvidia.so.{suffix}")
+            if os.path.isfile(path):
+                yield _version_of(path), library, path
+
+
+def _version_of(path: str) -> str | None:
+    resolved = os.path.realpath(path).rpartition(".so.")[2]
+    if _VERSION.fullmatch(resolved):
+        return resolved
+    # A copy that lost its symbolic links: the siblings beside it still bear the version.
+    for sibling in sorted(glob("libnvidia-glsi.so.*", root_dir=os.path.dirname(path))):
+        if _VERSION.fullmatch(version := sibling.rpartition(".so.")[2]):
+            return version
+    return None
+
+
+def _first_file(directories: tuple[str, ...], name: str) -> str | None:
+    paths = (os.path.join(directory, name) for directory in directories)
+    return next(filter(os.path.isfile, paths), None)
+
+
+def _read_bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def _read(path: str) -> str:
+    return _read_bytes(path).decode(errors="replace")

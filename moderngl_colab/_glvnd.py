@@ -1,0 +1,169 @@
+"""libglvnd's EGL vendors: which ones it would load, and how to add NVIDIA's without a file.
+
+libglvnd reads ``__EGL_VENDOR_LIBRARY_FILENAMES``, else ``__EGL_VENDOR_LIBRARY_DIRS``, else the
+two directories compiled into it, once for each libEGL in the process, and skips whatever it
+cannot open without a word (libglvnd, ``src/EGL/icd_enumeration.md``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moderngl_colab import _process
+
+__all__ = [
+    "DIRECTORIES_VARIABLE",
+    "FILENAMES_VARIABLE",
+    "ICD",
+    "icds",
+    "offering",
+    "private_libegl",
+    "user_choice",
+]
+
+FILENAMES_VARIABLE = "__EGL_VENDOR_LIBRARY_FILENAMES"
+DIRECTORIES_VARIABLE = "__EGL_VENDOR_LIBRARY_DIRS"
+
+_DEFAULT_DIRECTORIES = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
+_COMPILED_IN = re.compile(rb"[^\0]*egl_vendor\.d[^\0]*")
+_LARGEST_ICD = 16 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ICD:
+    """One vendor's description file."""
+
+    path: str
+    library: str | None
+    """Its ``library_path``; None where the file is not a readable ICD."""
+
+    @property
+    def is_nvidia(self) -> bool:
+        return self.library is not None and os.path.basename(self.library).startswith(
+            "libEGL_nvidia.so"
+        )
+
+
+def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The name of the variable by which the user chose the vendors, or None."""
+    # libglvnd takes the first of the two that is there, an empty one too.
+    return next((v for v in (FILENAMES_VARIABLE, DIRECTORIES_VARIABLE) if v in environ), None)
+
+
+def icds(libegl: str | None = None, environ: Mapping[str, str] = os.environ) -> tuple[ICD, ...]:
+    """The ICDs that libglvnd would read, in its order.
+
+    Arguments:
+        libegl: path of the libEGL.so.1 whose compiled-in directories count; conda's and NixOS's
+            differ from the distribution's. Without it, the distribution's.
+        environ: where libglvnd's variables are read.
+    """
+    if FILENAMES_VARIABLE in environ:
+        return tuple(map(_read_icd, filter(None, environ[FILENAMES_VARIABLE].split(":"))))
+    if DIRECTORIES_VARIABLE in environ:
+        directories = tuple(filter(None, environ[DIRECTORIES_VARIABLE].split(":")))
+    else:
+        directories = _DEFAULT_DIRECTORIES if libegl is None else _vendor_directories(libegl)
+    return tuple(_read_icd(path) for directory in directories for path in _json_files(directory))
+
+
+@contextmanager
+def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
+    """Let a libEGL that reads its vendors within this block find NVIDIA's among them.
+
+    The ICD exists in memory only. A user's own choice of vendors is left alone. Files that are
+    not ICDs are left out: libglvnd would wait for ever for the writer of a FIFO.
+
+    Arguments:
+        library: absolute path of ``libEGL_nvidia.so.0``, or None to add nothing.
+        libegl: as for :func:`icds`.
+    """
+    if user_choice() is not None:
+        yield
+        return
+    present = icds(libegl)
+    sound = [icd.path for icd in present if icd.library is not None and not icd.is_nvidia]
+    if library is None:
+        if any(icd.library is None for icd in present):
+            with _process.environment({FILENAMES_VARIABLE: ":".join(sound) or os.devnull}):
+                yield
+        else:
+            yield
+        return
+    content = {"file_format_version": "1.0.0", "ICD": {"library_path": library}}
+    with _process.file_in_memory("10_nvidia.json", json.dumps(content).encode()) as descriptor:
+        paths = [f"/proc/self/fd/{descriptor}", *sound]
+        with _process.environment({FILENAMES_VARIABLE: ":".join(paths)}):
+            yield
+
+
+@functools.cache
+def private_libegl(libegl: str) -> str:
+    """A second, fresh instance of libEGL, for a process whose first one came too late.
+
+    The first one has read its vendors and never will again; a copy of the file is another
+    library to the loader and reads them anew. Both work side by side: what they share, the
+    current context of each thread, is kept by libGLdispatch.
+
+    Arguments:
+        libegl: path of the libEGL.so.1 that is loaded.
+
+    Returns:
+        A name that dlopen(3) answers with the copy. It outlives the memory file: the loader
+        compares names with those of open libraries first. The odd spelling keeps it from being
+        mistaken for somebody else's descriptor of the same number.
+
+    Raises:
+        OSError: there is no memfd_create(2), or the copy cannot be loaded.
+    """
+    with _process.file_in_memory("libEGL.so.1", Path(libegl).read_bytes()) as descriptor:
+        name = f"/proc/self/fd/../fd/{descriptor}"
+        ctypes.CDLL(name)
+    return name
+
+
+@functools.cache
+def _vendor_directories(libegl: str) -> tuple[str, ...]:
+    try:
+        match = _COMPILED_IN.search(Path(libegl).read_bytes())
+    except OSError:
+        match = None
+    if match is None:
+        return _DEFAULT_DIRECTORIES
+    return tuple(filter(None, os.fsdecode(match[0]).split(":")))
+
+
+def _json_files(directory: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return []
+    return [os.path.join(directory, name) for name in names if name.endswith(".json")]
+
+
+def _read_icd(path: str) -> ICD:
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ICD(path, None)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_ICD:
+            return ICD(path, None)
+        with open(descriptor, "rb", closefd=False) as stream:
+            library = json.load(stream)["ICD"]["library_path"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ICD(path, None)
+    finally:
+        os.close(descriptor)
+    return ICD(path, library if isinstance(library, str) else None)

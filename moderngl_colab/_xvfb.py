@@ -1,0 +1,235 @@
+"""The private virtual display: one Xvfb for the process, on top of xvfbwrapper's.
+
+It listens on a Unix socket only, lets in nobody without a cookie that exists in this process's
+memory alone, is out of reach of a notebook's interrupt (a session of its own), and ends when
+this process ends, whichever way that is: with ``-terminate`` the server leaves with its last
+client, and the kernel closes the connection that is held open here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+
+import xvfbwrapper
+
+from moderngl_colab import _glvnd, _process
+
+__all__ = ["Display", "XvfbError", "retire", "shared"]
+
+_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+_FAMILY_WILD = 0xFFFF
+_START_TIMEOUT = 10.0  # seconds
+_POLL_INTERVAL = 0.002  # seconds
+# Far from :0 and the small numbers that people give their own servers, below where X11's TCP
+# port (6000 + number) would overflow.
+_FIRST_NUMBER, _NUMBERS = 1000, 50000
+_TRIES = 10
+
+
+class XvfbError(Exception):
+    """Xvfb is there, but no display came of it; the text is its own last words."""
+
+
+class Display(xvfbwrapper.Xvfb):
+    """A display of our own.
+
+    The base class finds the program, lays out its arguments and stops it. The start is ours:
+    the base class draws a display number from the ``random`` module, whose state is the user's,
+    and sets DISPLAY for the whole process.
+
+    Raises:
+        FileNotFoundError: no Xvfb on the PATH.
+    """
+
+    def __init__(self) -> None:
+        arguments = ("-nolisten", "tcp", "-nolisten", "local", "-terminate")
+        super().__init__(width=64, height=64, extra_args=arguments, environ=_server_environment())
+        self.proc: subprocess.Popen[bytes] | None = None
+        self._cookie = secrets.token_bytes(16)
+        self._held: socket.socket | None = None
+        self.blocks = 0
+        """How often it served."""
+
+    def start(self) -> None:
+        """Start the server and hold a connection to it.
+
+        The number is drawn at random, and Xvfb's own lock file says whether it was free. (With
+        ``-displayfd`` Xvfb takes no lock, and without abstract sockets two servers then take the
+        same number and steal each other's socket.)
+
+        Raises:
+            XvfbError: it ended at once, did not answer in time, or refused the connection.
+        """
+        for _ in range(_TRIES):
+            number = _FIRST_NUMBER + secrets.randbelow(_NUMBERS)
+            if not os.path.exists(f"/tmp/.X{number}-lock"):
+                self.new_display = number
+                with _process.file_in_memory("Xvfb stderr", b"") as errors:
+                    try:
+                        self._launch(errors)
+                        return
+                    except BaseException as error:
+                        self.stop()
+                        if isinstance(error, OSError):
+                            raise XvfbError(f"Xvfb could not be started: {error}") from error
+                        raise
+        raise XvfbError(f"no display number was free in {_TRIES} tries")
+
+    def _launch(self, errors: int) -> None:
+        with _process.file_in_memory("Xauthority", self._authority()) as authority:
+            self.xvfb_cmd = ["Xvfb", self.name, *self.extra_xvfb_args]
+            self.xvfb_cmd += ["-auth", f"/proc/self/fd/{authority}"]
+            self.proc = subprocess.Popen(
+                self.xvfb_cmd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=(authority,),
+                env=dict(self.environ),
+                start_new_session=True,
+            )
+            deadline = time.monotonic() + _START_TIMEOUT
+            while (connection := self._connect()) is None:
+                if (status := self.proc.poll()) is not None:
+                    raise XvfbError(
+                        f"Xvfb ended at once with status {status}; it said: {_last_line(errors)}"
+                    )
+                if time.monotonic() > deadline:
+                    raise XvfbError(f"Xvfb did not answer within {_START_TIMEOUT:.0f} s")
+                time.sleep(_POLL_INTERVAL)
+            self._held = connection
+
+    def stop(self) -> None:
+        """End the server and wait for it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        super().stop()
+
+    def is_alive(self) -> bool:
+        """False once the server has ended."""
+        return self.proc is not None and self.proc.poll() is None
+
+    @contextlib.contextmanager
+    def selected(self) -> Iterator[None]:
+        """Make new X connections of this process go to this display, for the length of a block."""
+        with (
+            _process.file_in_memory("Xauthority", self._authority()) as authority,
+            _process.environment(
+                {"DISPLAY": self.name, "XAUTHORITY": f"/proc/self/fd/{authority}"}
+            ),
+        ):
+            yield
+
+    @property
+    def name(self) -> str:
+        """What goes into DISPLAY, for instance ``":7"``."""
+        return f":{self.new_display}"
+
+    def let_go(self) -> None:
+        """Leave the server to end with this process.
+
+        Stopping it here would pull it from under contexts that are released later still, and
+        Xlib ends the process when its server is gone.
+        """
+        # The finalizers of Popen and socket would warn of what is left to the kernel on purpose.
+        if self.proc is not None and self.proc.returncode is None:
+            self.proc.returncode = 0
+        if self._held is not None:
+            self._held.detach()
+            self._held = None
+
+    def _authority(self) -> bytes:
+        # The format of Xauthority(5): big-endian, each string with its length; FamilyWild with
+        # an empty address and number serves every display.
+        fields = (b"", b"", _COOKIE_NAME, self._cookie)
+        body = b"".join(struct.pack(">H", len(field)) + field for field in fields)
+        return struct.pack(">H", _FAMILY_WILD) + body
+
+    def _connect(self) -> socket.socket | None:
+        """A client's connection, by the X11 protocol's first exchange; None while nobody listens.
+
+        Raises:
+            XvfbError: it was refused.
+        """
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_START_TIMEOUT)
+            connection.connect(f"/tmp/.X11-unix/X{self.new_display}")
+            # Little-endian, protocol 11.0, and the cookie's name, padded to four bytes, and data.
+            lengths = struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE_NAME), len(self._cookie))
+            padding = bytes(-len(_COOKIE_NAME) % 4)
+            connection.sendall(lengths + _COOKIE_NAME + padding + self._cookie)
+            if connection.recv(1) != b"\x01":
+                raise XvfbError("Xvfb refused the connection")
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _last_line(errors: int) -> str:
+    said = os.pread(errors, 1 << 16, 0).decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(said) if line.strip()), "nothing")
+
+
+def _server_environment() -> dict[str, str]:
+    """The environment for the server: without anything that would bring NVIDIA's EGL into it.
+
+    In some images Xvfb aborts inside libEGL_nvidia (NVIDIA/gpu-driver-container#244).
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("__")}
+    sound = [icd.path for icd in _glvnd.icds() if icd.library and not icd.is_nvidia]
+    ours[_glvnd.FILENAMES_VARIABLE] = ":".join(sound) or os.devnull
+    ours["__GLX_VENDOR_LIBRARY_NAME"] = "mesa"
+    return ours
+
+
+_shared: Display | None = None
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[Display]:
+    """The process's display, started if need be, selected for the length of a block.
+
+    A display whose first block fails is stopped again.
+
+    Raises:
+        FileNotFoundError: no Xvfb on the PATH.
+        XvfbError: it does not come up.
+    """
+    global _shared
+    if _shared is None or not _shared.is_alive():
+        display = Display()
+        display.start()
+        atexit.register(display.let_go)
+        _shared = display
+    display = _shared
+    try:
+        with display.selected():
+            yield display
+    except BaseException:
+        if not display.blocks:
+            retire(display)
+        raise
+    display.blocks += 1
+
+
+def retire(display: Display) -> None:
+    """Stop the display; the next :func:`shared` starts another one."""
+    global _shared
+    atexit.unregister(display.let_go)
+    if _shared is display:
+        _shared = None
+    display.stop()

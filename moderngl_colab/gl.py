@@ -1,0 +1,256 @@
+"""The one place where a context is created and released, and where its GL strings are read.
+
+It closes the gaps that glcontext's backends leave open: a released EGL context stays current, a
+refused eglMakeCurrent goes unnoticed, a GLX display that does not open is quietly replaced by
+``:0.0``, and binding a GLX context while an EGL one is current ends the process (BadAccess).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Protocol, Self, runtime_checkable
+
+from moderngl_colab import _current, _egl, _glx
+from moderngl_colab.errors import StrategyFailed
+
+__all__ = [
+    "GLContext",
+    "Handle",
+    "Strings",
+    "create_egl",
+    "create_glx",
+    "discard",
+    "is_software",
+    "spelled",
+    "strings",
+]
+
+_GL_VENDOR, _GL_RENDERER, _GL_VERSION = 0x1F00, 0x1F01, 0x1F02
+_GL_MAJOR_VERSION, _GL_MINOR_VERSION = 0x821B, 0x821C
+_SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "swr ")
+_probed: set[tuple[str, int]] = set()
+_HEXADECIMAL = re.compile(r"\s*\(0x([0-9a-f]+)\)")
+
+
+@runtime_checkable
+class GLContext(Protocol):
+    """An OpenGL context as ``moderngl.create_context(context=...)`` takes it.
+
+    What ``glcontext.get_backend_by_name("egl")(...)`` returns is one.
+    """
+
+    def load(self, name: str, /) -> int:
+        """The address of a GL function, 0 for an unknown one."""
+
+    def release(self) -> None:
+        """Destroy the context."""
+
+    def __enter__(self) -> object:
+        """Make it current."""
+
+    def __exit__(self, *exc_info: object) -> object:
+        """Make it no longer current."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """What a current context says of itself."""
+
+    vendor: str
+    renderer: str
+    version: str
+    code: int
+    """The version as moderngl writes it, for instance 330."""
+
+
+class Handle:
+    """A context made here, as a :class:`GLContext`.
+
+    Arguments:
+        backend: glcontext's object.
+        load: address of a GL function by name.
+        egl_device: index of the EGL device it was made on; None for GLX.
+    """
+
+    def __init__(
+        self, backend: Any, load: Callable[[str], int], egl_device: int | None = None
+    ) -> None:
+        # An attribute, not a method: moderngl calls it for every GL function there is.
+        self.load = load
+        self.egl_device = egl_device
+        self.undo: Callable[[], None] | None = None
+        """What takes back whatever was started for this context alone."""
+        self._backend = backend
+        self._binding = _current.current()
+        self._entered: list[_current.Binding | None] = []
+
+    def release(self) -> None:
+        """Destroy the context; if another one is current, it stays so."""
+        before = _current.current()
+        _current.unbind(before)
+        self._backend.release()
+        if before != self._binding:
+            _current.bind(before)
+
+    def __enter__(self) -> Self:
+        before = _current.current()
+        self._entered.append(before)
+        if before != self._binding:
+            _current.unbind(before)
+            _current.bind(self._binding)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # Without an __enter__ before it, as glcontext's EGL backend has it: leave nothing current.
+        before = self._entered.pop() if self._entered else None
+        if before != self._binding:
+            _current.unbind(_current.current())
+            _current.bind(before)
+
+
+def create_egl(egl: _egl.LibEGL, device: _egl.Device, version: int) -> Handle:
+    """Make a core context of `version` (for instance 330) on an EGL device, and make it current.
+
+    Nothing may be current in the calling thread.
+
+    Raises:
+        StrategyFailed: EGL refused, with its error.
+    """
+    from glcontext import egl as backend
+
+    what = f"EGL device {device.index}"
+    try:
+        egl.initialize(device)
+    except _egl.EGLError as error:
+        raise StrategyFailed(f"{what}: {error}") from error
+    create = partial(backend.create_context, device_index=device.index, libegl=egl.name)
+    context, load = _create(create, version, what, _libgl() or egl.name)
+    # eglMakeCurrent was glcontext's last call, and it did not look at the answer.
+    answer = egl.last_error()
+    if egl.current() is None:
+        context.release()
+        raise StrategyFailed(f"{what}: eglMakeCurrent failed: {_egl.error_name(answer)}")
+    return Handle(context, load, device.index)
+
+
+def create_glx(version: int, display: str) -> Handle:
+    """Make a core context of `version` on $DISPLAY, which is `display`, and make it current.
+
+    Nothing may be current in the calling thread.
+
+    Raises:
+        StrategyFailed: the display or its GLX refused.
+        OSError: libGL.so.1 or libX11.so.6 cannot be opened.
+    """
+    from glcontext import x11 as backend
+
+    x11 = ctypes.CDLL(_glx.LIBX11)
+    what = "GLX over Xvfb"
+    if (display, version) not in _probed:
+        try:
+            _glx.probe(version)
+        except _glx.GLXError as error:
+            raise _refused(what, version, str(error)) from error
+    with _glx.keep_error_handler(x11):
+        create = partial(backend.create_context, libx11=_glx.LIBX11)
+        context, load = _create(create, version, what, _glx.LIBGL)
+    if (reached := _glx.current_display()) != display:
+        context.release()
+        raise StrategyFailed(f"{what}: the connection went to {reached}, not to {display}")
+    _probed.add((display, version))
+    return Handle(context, load)
+
+
+def strings(context: GLContext) -> Strings:
+    """GL's own words on the context that is current."""
+    get_string = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_uint)(context.load("glGetString"))
+    get_integer = ctypes.CFUNCTYPE(None, ctypes.c_uint, ctypes.c_void_p)(
+        context.load("glGetIntegerv")
+    )
+
+    def text(name: int) -> str:
+        return (get_string(name) or b"").decode(errors="replace")
+
+    def number(name: int) -> int:
+        value = ctypes.c_int(0)
+        get_integer(name, ctypes.byref(value))
+        return value.value
+
+    code = 100 * number(_GL_MAJOR_VERSION) + 10 * number(_GL_MINOR_VERSION)
+    return Strings(text(_GL_VENDOR), text(_GL_RENDERER), text(_GL_VERSION), code)
+
+
+def spelled(version: int) -> str:
+    """``"3.3"`` for 330."""
+    return f"{version // 100}.{version // 10 % 10}"
+
+
+def is_software(renderer: str) -> bool:
+    """Whether a GL_RENDERER is one of the CPU rasterisers.
+
+    Mesa can also be hardware, for instance ``"D3D12 (NVIDIA ...)"`` on WSL2.
+    """
+    lowered = renderer.lower()
+    return any(name in lowered for name in _SOFTWARE_RENDERERS)
+
+
+def discard(context: GLContext) -> None:
+    """Release a context that nobody will get, and what was started for it alone."""
+    _current.unbind(_current.current())
+    context.release()
+    if isinstance(context, Handle) and context.undo is not None:
+        context.undo()
+
+
+def _create(
+    create: Callable[..., Any], version: int, what: str, libgl: str
+) -> tuple[Any, Callable[[str], int]]:
+    try:
+        context = create(mode="standalone", glversion=version, libgl=libgl)
+    except Exception as error:  # glcontext raises no narrower class.
+        answer = _HEXADECIMAL.sub(lambda code: f": {_egl.error_name(int(code[1], 16))}", str(error))
+        raise _refused(what, version, answer) from error
+    addresses = _addresses.setdefault(libgl, _Addresses())
+    addresses.look_up = context.load
+    return context, addresses.__getitem__
+
+
+def _refused(what: str, version: int, answer: str) -> StrategyFailed:
+    least = 330
+    return StrategyFailed(
+        f"{what}: OpenGL {spelled(version)}: {answer}",
+        remedy=f"ask for less: require={least}" if version > least else None,
+    )
+
+
+class _Addresses(dict[str, int]):
+    """Addresses of GL functions, looked up once for each library that gives them.
+
+    They do not depend on the context: libGL and libGLdispatch give entry points that find the
+    current vendor themselves.
+    """
+
+    look_up: Callable[[str], int]
+
+    def __missing__(self, name: str) -> int:
+        address = self.look_up(name)
+        if address:
+            self[name] = address
+        return address
+
+
+_addresses: dict[str, _Addresses] = {}
+
+
+@cache
+def _libgl() -> str | None:
+    """libGL.so.1 where there is one; an image with libegl1 alone has none, and needs none."""
+    try:
+        ctypes.CDLL(_glx.LIBGL)
+    except OSError:
+        return None
+    return _glx.LIBGL

@@ -1,0 +1,152 @@
+"""What the caller and the environment ask for, checked before anything is touched."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from moderngl_colab.errors import GPUContextError
+from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
+
+__all__ = ["Options", "Settings", "options", "refuse_foreign_systems"]
+
+SOFTWARE_VARIABLE = "MODERNGL_COLAB_ALLOW_SOFTWARE"
+STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
+
+_DEFAULT_VERSION = 330
+_SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
+_SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
+
+
+class Settings(TypedDict, total=False):
+    """What moderngl.create_context takes beside ``require``, as far as it makes sense here."""
+
+    standalone: bool
+    share: bool
+    backend: str | None
+    device_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for, complete and valid."""
+
+    request: Request
+    chain: tuple[Strategy, ...]
+    allow_software: bool
+
+
+def refuse_foreign_systems() -> None:
+    """Raise where contexts come from the system itself.
+
+    Raises:
+        GPUContextError: this is not Linux.
+    """
+    if sys.platform != "linux":
+        raise GPUContextError(
+            f"moderngl_colab serves Linux; on {sys.platform} the system itself gives GPU contexts: "
+            "moderngl.create_context(standalone=True)"
+        )
+
+
+def options(
+    require: int | None,
+    allow_software: bool | None,
+    strategies: Iterable[Strategy | str] | str | None,
+    settings: Mapping[str, Any],
+) -> Options:
+    """The arguments of get_gpu_context(), completed from the environment.
+
+    Raises:
+        TypeError: an argument of a wrong type, or an unknown setting.
+        ValueError: an argument or a variable of an impossible value.
+    """
+    if unknown := sorted(set(settings) - set(Settings.__annotations__)):
+        raise TypeError(
+            f"get_gpu_context() knows no {', '.join(unknown)}; beside require, allow_software and "
+            f"strategies it takes {', '.join(Settings.__annotations__)}"
+        )
+    if not settings.get("standalone", True):
+        raise ValueError(
+            "standalone=False: get_gpu_context() makes contexts of its own; "
+            "moderngl.create_context() takes over one that is current"
+        )
+    if settings.get("share", False):
+        raise ValueError("share=True: a context of get_gpu_context() shares nothing with another")
+    if (backend := settings.get("backend")) not in (None, "egl"):
+        raise ValueError(
+            f'backend={backend!r}: only "egl" is known; strategies=[...] orders the ways'
+        )
+    index = settings.get("device_index")
+    return Options(
+        Request(_version(require), None if index is None else _integer("device_index", index)),
+        _chain(strategies),
+        _allowed(allow_software),
+    )
+
+
+def _version(require: int | None) -> int:
+    if require is None:
+        return _DEFAULT_VERSION
+    version = _integer("require", require)
+    if not 100 <= version <= 999 or version % 10:
+        raise ValueError(f"require={version}: OpenGL 3.3 is written 330, and 4.6 is 460")
+    return version
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: an int is needed")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: an int is needed, not {type(value).__name__}") from None
+
+
+def _allowed(allow_software: bool | None) -> bool:
+    if allow_software is not None:
+        return bool(allow_software)
+    text = os.environ.get(SOFTWARE_VARIABLE, "").strip()
+    if not text:
+        return True
+    try:
+        return _SWITCHES[text.lower()]
+    except KeyError:
+        raise ValueError(f"{SOFTWARE_VARIABLE}={text}: 0 or 1 is possible") from None
+
+
+def _chain(strategies: Iterable[Strategy | str] | str | None) -> tuple[Strategy, ...]:
+    source = "strategies"
+    if strategies is None:
+        strategies = os.environ.get(STRATEGIES_VARIABLE, "").strip()
+        if not strategies:
+            return DEFAULT_STRATEGIES
+        source = STRATEGIES_VARIABLE
+    if isinstance(strategies, str):
+        strategies = [name.strip() for name in strategies.split(",")]
+    chain = tuple(_strategy(item, source) for item in strategies)
+    if not chain:
+        raise ValueError(f"{source} is empty: name at least one of {_known_names()}")
+    return chain
+
+
+def _strategy(item: Strategy | str, source: str) -> Strategy:
+    if isinstance(item, str):
+        for strategy in DEFAULT_STRATEGIES:
+            if strategy.name == item:
+                return strategy
+        raise ValueError(f"{source}: {item!r} is none of {_known_names()}")
+    if isinstance(item, type) or not isinstance(item, Strategy):
+        raise TypeError(
+            f"{source}: {item!r} is no strategy: an object with name, vendor and create(), or one "
+            f"of the names {_known_names()}"
+        )
+    return item
+
+
+def _known_names() -> str:
+    return ", ".join(strategy.name for strategy in DEFAULT_STRATEGIES)

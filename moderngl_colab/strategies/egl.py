@@ -1,0 +1,141 @@
+"""Direct EGL: no X server, no file, no variable left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from moderngl_colab import _driver, _egl, _glvnd, _process, causes, gl
+from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
+from moderngl_colab.strategies.base import Request
+
+__all__ = ["DirectEGL", "device_at", "first_that_serves", "open_libegl"]
+
+
+class DirectEGL:
+    """A context on an NVIDIA device of libEGL, mending what keeps libglvnd from the driver.
+
+    First the ordinary libEGL is asked, and offered NVIDIA's vendor library if it reads its
+    vendors only now. If it lists no NVIDIA device because somebody else made it read them
+    before, a private instance is asked, which reads them anew.
+    """
+
+    name = "egl"
+    vendor = "NVIDIA"
+
+    def __init__(self) -> None:
+        self._serving: _egl.LibEGL | None = None
+
+    def create(self, request: Request) -> gl.GLContext:
+        """Make the context on ``request.device_index``, or on the first NVIDIA GPU that serves.
+
+        Raises:
+            StrategyUnavailable: libEGL, the driver or the device is absent.
+            StrategyFailed: every device refused.
+            ValueError: there is no EGL device of that index.
+        """
+        if self._serving is None:
+            self._serving = _find(request.device_index)
+        devices = self._serving.devices()
+        if request.device_index is None:
+            devices = tuple(device for device in devices if device.is_nvidia)
+        else:
+            device = device_at(devices, request.device_index)
+            if not device.is_nvidia:
+                raise StrategyUnavailable(f"EGL device {device.index} is not an NVIDIA GPU")
+            devices = (device,)
+        try:
+            return first_that_serves(self._serving, devices, request.version)
+        except StrategyFailed as error:
+            raise causes.refused(error, _driver.find()) from error
+
+
+def open_libegl() -> _egl.LibEGL:
+    """The ordinary libEGL.
+
+    Raises:
+        StrategyUnavailable: it is not there.
+    """
+    try:
+        return _egl.opened()
+    except OSError as error:
+        raise causes.dispatch_absent(error) from error
+
+
+def first_that_serves(
+    egl: _egl.LibEGL, devices: Iterable[_egl.Device], version: int
+) -> gl.GLContext:
+    """A context on the first of the devices that does not refuse one.
+
+    Raises:
+        StrategyFailed: each of them refused; the reason has every refusal.
+    """
+    refusals: list[StrategyFailed] = []
+    for device in devices:
+        try:
+            return gl.create_egl(egl, device, version)
+        except StrategyFailed as error:
+            refusals.append(error)
+    remedy = next((error.remedy for error in refusals), None)
+    raise StrategyFailed("; ".join(error.reason for error in refusals), remedy=remedy)
+
+
+def device_at(devices: Sequence[_egl.Device], index: int) -> _egl.Device:
+    """The EGL device of an index that the user gave.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not 0 <= index < len(devices):
+        there_are = {0: "none", 1: "1, of index 0"}.get(
+            len(devices), f"{len(devices)}, of index 0 to {len(devices) - 1}"
+        )
+        raise ValueError(f"device_index={index}: of EGL devices there are {there_are}")
+    return devices[index]
+
+
+def _find(index: int | None) -> _egl.LibEGL:
+    """The instance of libEGL that lists NVIDIA's devices.
+
+    Raises:
+        StrategyUnavailable: there is none; the reason says why.
+        ValueError: there is none, and no device of `index` either.
+    """
+    came_late = bool(_egl.loaded())
+    ordinary = open_libegl()
+    choice = _glvnd.user_choice()
+    offered = choice is None or any(icd.is_nvidia for icd in _glvnd.icds())
+    driver = _driver.find() if offered and _process.may_steer_loader() else _driver.NONE
+    library, observed = _opened(driver)
+    try:
+        with _glvnd.offering(library, ordinary.path):
+            if _lists_nvidia(ordinary):
+                return ordinary
+            if came_late and library is not None:
+                private = _egl.opened(_glvnd.private_libegl(ordinary.path))
+                if _lists_nvidia(private):
+                    return private
+        if index is not None:
+            device_at(ordinary.devices(), index)
+    except (_egl.EGLError, OSError) as error:
+        observed = str(error)
+    if choice is not None and not offered:
+        raise causes.overridden(choice)
+    if not _process.may_steer_loader():
+        raise causes.privileged()
+    raise causes.not_listed(driver, observed)
+
+
+def _opened(driver: _driver.Userland) -> tuple[str | None, str]:
+    """The path of libEGL_nvidia, opened, and what there is to say if it does not serve."""
+    observed = "libEGL lists no NVIDIA device"
+    if "EGL" not in driver.libraries:
+        return None, observed
+    try:
+        driver.open("EGL")
+    except OSError as error:
+        return None, f"the loader says: {error}"
+    return driver.libraries["EGL"], observed
+
+
+def _lists_nvidia(egl: _egl.LibEGL) -> bool:
+    return any(device.is_nvidia for device in egl.devices())

@@ -1,0 +1,85 @@
+"""GLX over a private Xvfb, with NVIDIA's vendor library on the client's side.
+
+The driver renders into its own memory; the server only lends a window to bind to. It serves
+where NVIDIA's GLX half is installed and its EGL half is not.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from moderngl_colab import _driver, _glx, _process, causes, gl
+from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
+from moderngl_colab.strategies.base import Request
+
+__all__ = ["NvidiaGLX", "over_xvfb"]
+
+VENDOR_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
+
+
+class NvidiaGLX:
+    """A context of NVIDIA's GLX on a private virtual display."""
+
+    name = "glx"
+    vendor = "NVIDIA"
+
+    def create(self, request: Request) -> gl.GLContext:
+        """Make the context on the driver's first GPU; GLX has no way to choose one.
+
+        Raises:
+            StrategyUnavailable: the driver, libGL or Xvfb is absent, or a device was asked for.
+            StrategyFailed: the driver or the server refused.
+        """
+        if request.device_index is not None:
+            raise StrategyUnavailable(
+                f"device_index={request.device_index} names an EGL device, and GLX chooses its own"
+            )
+        if not _process.may_steer_loader():
+            raise causes.privileged()
+        choice = os.environ.get(VENDOR_VARIABLE)
+        if choice is not None and choice != "nvidia":
+            raise causes.overridden(VENDOR_VARIABLE)
+        driver = _driver.find()
+        if (known := causes.obstacle("GLX", driver)) is not None:
+            raise known
+        try:
+            driver.open("GLX")
+        except OSError as error:
+            raise causes.unloadable(error) from error
+        try:
+            return over_xvfb("nvidia", request.version)
+        except StrategyFailed as error:
+            if error.cause is not None:
+                raise
+            raise causes.refused(error, driver, "glx-refused") from error
+
+
+def over_xvfb(vendor: str, version: int) -> gl.GLContext:
+    """A context of libglvnd's GLX vendor (``"nvidia"``, ``"mesa"``) on the private display.
+
+    Raises:
+        StrategyUnavailable: libGL or Xvfb is absent.
+        StrategyFailed: the display did not come up, or refused.
+    """
+    try:
+        _glx.LibGLX()
+    except OSError as error:
+        raise causes.dispatch_absent(error) from error
+    from moderngl_colab import _xvfb  # It imports subprocess, which few processes need.
+
+    chosen = os.environ.get(VENDOR_VARIABLE, vendor)
+    try:
+        with _process.environment({VENDOR_VARIABLE: chosen}), _xvfb.shared() as display:
+            context = gl.create_glx(version, display.name)
+            if not display.blocks:
+                context.undo = partial(_xvfb.retire, display)
+            return context
+    except FileNotFoundError as error:
+        raise causes.no_xvfb() from error
+    except _xvfb.XvfbError as error:
+        raise StrategyFailed(
+            str(error),
+            remedy="apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils",
+            cause="xvfb-start",
+        ) from error

@@ -1,0 +1,62 @@
+"""Mesa: what libEGL lists beside NVIDIA's devices, or GLX over Xvfb where there is no libEGL."""
+
+from __future__ import annotations
+
+from moderngl_colab import _egl, _glvnd, gl
+from moderngl_colab.errors import StrategyUnavailable
+from moderngl_colab.strategies.base import Request
+from moderngl_colab.strategies.egl import device_at, first_that_serves, open_libegl
+from moderngl_colab.strategies.glx import over_xvfb
+
+__all__ = ["Mesa"]
+
+
+class Mesa:
+    """A context of Mesa's: on another make of GPU if there is one, else on the CPU."""
+
+    name = "mesa"
+    vendor = None
+
+    def create(self, request: Request) -> gl.GLContext:
+        """Make the context on ``request.device_index``, or on the first of Mesa's that serves.
+
+        Raises:
+            StrategyUnavailable: neither libEGL with Mesa in it nor libGL with Xvfb is there.
+            StrategyFailed: Mesa refused.
+            ValueError: there is no EGL device of that index.
+        """
+        try:
+            return _by_egl(request)
+        except StrategyUnavailable as by_egl:
+            if request.device_index is not None:
+                raise
+            try:
+                return over_xvfb("mesa", request.version)
+            except StrategyUnavailable as by_glx:
+                raise StrategyUnavailable(
+                    f"{by_egl.reason}; by GLX: {by_glx.reason}",
+                    remedy=by_egl.remedy,
+                    cause=by_egl.cause,
+                ) from by_glx
+
+
+def _by_egl(request: Request) -> gl.GLContext:
+    egl = open_libegl()
+    try:
+        with _glvnd.offering(None, egl.path):
+            devices = egl.devices()
+    except _egl.EGLError as error:
+        raise StrategyUnavailable(str(error), remedy=_INSTALL) from error
+    if request.device_index is None:
+        devices = tuple(device for device in devices if not device.is_nvidia)
+    else:
+        device = device_at(devices, request.device_index)
+        if device.is_nvidia:
+            raise StrategyUnavailable(f"EGL device {device.index} is NVIDIA's, not Mesa's")
+        devices = (device,)
+    if not devices:
+        raise StrategyUnavailable("libEGL lists no device of Mesa's", remedy=_INSTALL)
+    return first_that_serves(egl, devices, request.version)
+
+
+_INSTALL = "apt-get install -y libegl-mesa0 libgl1-mesa-dri"
