@@ -169,7 +169,7 @@ def _gcc(*arguments: str) -> str:
     if gcc is None:
         raise RigError("gcc is not installed: apt-get install -y gcc libc6-dev")
     # S603: the arguments are this module's own.
-    done = subprocess.run([gcc, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([gcc, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RigError(
             f"gcc {' '.join(arguments)}\n{done.stderr}"

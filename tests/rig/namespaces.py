@@ -97,7 +97,7 @@ def _closed_folders(argv: Sequence[str]) -> list[Path]:
 
 def _supervise(command: Sequence[str], argv: Sequence[str], timeout: float) -> Finished:
     ours = _namespace("self")
-    process = subprocess.Popen(  # noqa: S603  - running what a test asks for is the purpose
+    process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
