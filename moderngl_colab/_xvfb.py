@@ -168,9 +168,11 @@ class Display(xvfbwrapper.Xvfb):
             lengths = struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE_NAME), len(self._cookie))
             padding = bytes(-len(_COOKIE_NAME) % 4)
             connection.sendall(lengths + _COOKIE_NAME + padding + self._cookie)
-            if connection.recv(1) != b"\x01":
+            if (answer := connection.recv(1)) == b"":
+                raise ConnectionResetError
+            if answer != b"\x01":
                 raise XvfbError("Xvfb refused the connection")
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, ConnectionError):  # Not yet there, or gone already.
             connection.close()
             return None
         except BaseException:
@@ -181,7 +183,9 @@ class Display(xvfbwrapper.Xvfb):
 
 def _last_line(errors: int) -> str:
     said = os.pread(errors, 1 << 16, 0).decode(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(said) if line.strip()), "nothing")
+    # The server marks each line of an error so, an empty last one too.
+    lines = (line.strip().removeprefix("(EE)").strip() for line in reversed(said))
+    return next(filter(None, lines), "nothing")
 
 
 def _server_environment() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The simulated machines: states in which users' machines were found, by name.
 
-Where each state comes from is in the project's collection of failures; here is only what is on
-the disk, in /proc, in /dev and in the environment. Nothing of NVIDIA is there unless it is named.
+Each is what is on the disk, in /proc, in /dev and in the environment. Nothing of NVIDIA is there
+unless it is named.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from . import driver
 from .layout import Item, Machine, Placed
 from .namespaces import Finished, available, run
 
-__all__ = ["KERNEL", "MACHINES", "Finished", "Machine", "available", "run"]
+__all__ = ["KERNEL", "MACHINES", "Finished", "Item", "Machine", "available", "run"]
 
 KERNEL = driver.VERSION
 OLD = "535.104.05"
@@ -177,6 +177,13 @@ MACHINES = _named(
         "the driver without the libraries that do the rendering",
         libraries=(Placed(_COLAB, driver.ALL - {"libnvidia-eglcore", "libnvidia-glcore"}),),
         kernel=KERNEL,
+    ),
+    Machine(
+        "not-given",
+        "container on a machine with a GPU that was not given to it; the driver is in the image",
+        libraries=(Placed(_LIB),),
+        kernel=KERNEL,
+        env={"STANDIN_GPUS": "0"},
     ),
     Machine("userland-no-gpu", "driver installed, no GPU", libraries=(Placed(_LIB),)),
     Machine(

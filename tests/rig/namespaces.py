@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .layout import FAILED, FAILURE, Machine, expand, script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 # What a test's own session says about GL, NVIDIA or X must not reach into the machine.
 _FOREIGN = re.compile(
@@ -106,23 +106,43 @@ def _supervise(command: Sequence[str], argv: Sequence[str], timeout: float) -> F
         errors="replace",
         start_new_session=True,
     )
-    # The namespace is how its processes are told later, sessions and parents notwithstanding.
-    theirs = ours
-    while theirs in (ours, "") and process.poll() is None:
-        time.sleep(0.001)
-        theirs = _namespace(str(process.pid))
-    try:
-        stdout, stderr = process.communicate(timeout=timeout)
-    except BaseException as error:
-        process.kill()
-        _end_processes(theirs, ours, grace=0)
-        stdout, stderr = process.communicate()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        raise subprocess.TimeoutExpired(argv, timeout, stdout, stderr) from None
-    result = Finished(list(argv), process.returncode, stdout, stderr)
-    result.survivors = _end_processes(theirs, ours, grace=2)
+    with _held_namespace(process, ours) as theirs:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except BaseException as error:
+            process.kill()
+            _end_processes(theirs, ours, grace=0)
+            stdout, stderr = process.communicate()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise subprocess.TimeoutExpired(argv, timeout, stdout, stderr) from None
+        result = Finished(list(argv), process.returncode, stdout, stderr)
+        result.survivors = _end_processes(theirs, ours, grace=2)
     return result
+
+
+@contextmanager
+def _held_namespace(process: subprocess.Popen[str], ours: str) -> Iterator[str]:
+    """The mount namespace of a process, by which its descendants are told from all others.
+
+    It is held open: the number of one that is gone is given to the next, and with it another
+    run's processes would be taken for this one's.
+    """
+    theirs, handle = ours, -1
+    try:
+        while theirs == ours and process.poll() is None:
+            if handle >= 0:
+                os.close(handle)
+                time.sleep(0.001)
+            try:
+                handle = os.open(f"/proc/{process.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+                theirs = str(Path(f"/proc/self/fd/{handle}").readlink())
+            except OSError:  # It ended, and left nothing that could be told to be its own.
+                handle, theirs = -1, ""
+        yield theirs
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def _end_processes(namespace: str, ours: str, grace: float) -> tuple[str, ...]:

@@ -270,15 +270,19 @@ static EGLContext create_context(EGLDisplay display, EGLConfig config, EGLContex
         return EGL_NO_CONTEXT;
     }
     EGLContext context = real(mesa_display, config, share, attribs);
+    if (!context) { /* Mesa, asked by a vendor and not by libglvnd, keeps its error to itself */
+        fail(EGL_BAD_MATCH);
+        return EGL_NO_CONTEXT;
+    }
     for (; attribs && attribs[0] != EGL_NONE; attribs += 2) {
         if (attribs[0] == EGL_CONTEXT_MAJOR_VERSION)
             major = attribs[1];
         else if (attribs[0] == EGL_CONTEXT_MINOR_VERSION)
             minor = attribs[1];
     }
-    if (context) /* OpenGL ES words its version differently; only desktop GL is disguised there */
-        disguise_put_on(context, gpu, glvnd->getCurrentApi() == EGL_OPENGL_API ? major : 0, minor,
-                        standin_fault("mesa-vendor"));
+    /* OpenGL ES words its version differently; only desktop GL is disguised there. */
+    disguise_put_on(context, gpu, glvnd->getCurrentApi() == EGL_OPENGL_API ? major : 0, minor,
+                    standin_fault("mesa-vendor"));
     return context;
 }
 
