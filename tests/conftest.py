@@ -89,9 +89,7 @@ def chain(python: Python) -> Callable[..., dict[str, Any]]:
         **arguments: Any,
     ) -> dict[str, Any]:
         job = json.dumps({"state": state, "call": arguments, "again": again})
-        result = python(
-            machine, PROGRAMS / "chain.py", job, env=env, options=options, uid=uid
-        )
+        result = python(machine, PROGRAMS / "chain.py", job, env=env, options=options, uid=uid)
         report: dict[str, Any] = json.loads(result.stdout)
         return report
 

@@ -17,9 +17,7 @@ Chain = Callable[..., dict[str, Any]]
 STATES = ("clean", "raw", "raw-current")
 LISTED = "NVML lists NVIDIA Stand-in GPU 0"
 SMI = "nvidia-smi shows whether the driver itself works"
-MESA_SEEN = (
-    "GL_VENDOR is 'Mesa/X.org', GL_RENDERER is '{}'; the vendor asked for is NVIDIA"
-)
+MESA_SEEN = "GL_VENDOR is 'Mesa/X.org', GL_RENDERER is '{}'; the vendor asked for is NVIDIA"
 
 EGL_FAULTS = {
     "init": f"EGL device 0: eglInitialize failed: EGL_NOT_INITIALIZED (0x3001); {LISTED}",

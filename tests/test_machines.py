@@ -106,17 +106,29 @@ EXPECTED = {
     "no-libegl": Expected("glx", (NO_LIBEGL,)),
     "no-gl": Expected(
         None,
-        (NO_LIBEGL, NO_LIBGL, (*NO_LIBEGL[:2], f"{NO_LIBEGL[2]}; by GLX: {NO_LIBGL[2]}", NO_LIBEGL[3])),
+        (
+            NO_LIBEGL,
+            NO_LIBGL,
+            (*NO_LIBEGL[:2], f"{NO_LIBEGL[2]}; by GLX: {NO_LIBGL[2]}", NO_LIBEGL[3]),
+        ),
     ),
     "no-gl-no-nvidia": Expected(
         None,
-        (NO_LIBEGL, NO_GPU, (*NO_LIBEGL[:2], f"{NO_LIBEGL[2]}; by GLX: {NO_LIBGL[2]}", NO_LIBEGL[3])),
+        (
+            NO_LIBEGL,
+            NO_GPU,
+            (*NO_LIBEGL[:2], f"{NO_LIBEGL[2]}; by GLX: {NO_LIBGL[2]}", NO_LIBEGL[3]),
+        ),
     ),
     "no-libegl-no-nvidia": on_cpu(NO_LIBEGL, NO_GPU),
     "no-xvfb": on_cpu(absent("EGL", "userland-partial"), NO_XVFB),
     "no-xvfb-no-nvidia": Expected(
         None,
-        (NO_LIBEGL, NO_GPU, (*NO_LIBEGL[:2], f"{NO_LIBEGL[2]}; by GLX: {NO_XVFB[2]}", NO_LIBEGL[3])),
+        (
+            NO_LIBEGL,
+            NO_GPU,
+            (*NO_LIBEGL[:2], f"{NO_LIBEGL[2]}; by GLX: {NO_XVFB[2]}", NO_LIBEGL[3]),
+        ),
     ),
     "icd-dangling": on_cpu(absent("EGL"), absent("GLX")),
     "icd-broken-with-driver": ON_GPU,
@@ -248,7 +260,9 @@ def test_with_software_forbidden_the_error_lists_every_attempt(
     assert report["children"] == []
     assert report["warnings"] == []
     # What was current before the call is so after it, and goes on rendering.
-    assert report.get("raw", []) == ([] if name == "no-gl" else [f"{MESA} ffff00", f"{MESA} ffffff"])
+    assert report.get("raw", []) == (
+        [] if name == "no-gl" else [f"{MESA} ffff00", f"{MESA} ffffff"]
+    )
 
 
 def test_a_user_without_root_reaches_the_gpu(chain: Callable[..., dict[str, Any]]) -> None:

@@ -1,0 +1,67 @@
+# The packages of Debian and Ubuntu that each extra of pyproject.toml needs beside it.
+examples_packages = libegl1 libgl1 libegl-mesa0 libglx-mesa0 libgl1-mesa-dri xvfb
+test_packages = $(examples_packages) gcc libc6-dev libglvnd-dev libx11-dev mount strace util-linux
+
+PYTHON = python3
+PYTEST_ARGS = -n 2
+VENV = .venv
+APT_UPDATE = apt-get update
+APT_INSTALL = apt-get install -y --no-install-recommends
+
+PACKAGED = pyproject.toml $(wildcard README.md LICENSE) \
+	$(shell find moderngl_colab -name __pycache__ -prune -o -print)
+
+# Python looks for modules where they are installed, not in the current folder: what runs here is
+# the wheel.
+export PYTHONSAFEPATH = 1
+export DEBIAN_FRONTEND = noninteractive
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test clean system-examples system-test
+
+help:
+	@echo 'make demo    draw a first triangle and say what drew it'
+	@echo 'make test    run every check: ruff, mypy, and the tests against the built wheel'
+	@echo 'make clean   remove what these made'
+	@echo
+	@echo 'demo and test install what is missing: into $(VENV), and, where root runs them, packages of'
+	@echo 'the system. One test alone: make test PYTEST_ARGS="-k name".'
+
+demo: $(VENV)/examples
+	$(VENV)/bin/python examples/first_triangle.py --output first_triangle.png
+
+test: $(VENV)/test
+	$(VENV)/bin/python -m ruff check
+	$(VENV)/bin/python -m ruff format --check
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis first_triangle.png
+	find . -name __pycache__ -prune -exec rm -r {} +
+
+# The wheel, installed with one of its extras.
+$(VENV)/examples $(VENV)/test: $(VENV)/%: $(PACKAGED) | system-%
+	$(PYTHON) -m venv $(VENV)
+	rm -rf dist
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	$(VENV)/bin/python -m pip install --quiet "$$(echo dist/*.whl)[$*]"
+	touch $@
+
+# Looks first: where everything is there, neither root nor the network is needed.
+system-examples system-test: system-%:
+	@missing=$$($(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo $(notdir $(PYTHON))-venv); \
+	for package in $($*_packages); do \
+		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed \
+			|| missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then \
+		exit 0; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "Packages of the system are missing. As root, run:" >&2; \
+		echo "    $(APT_UPDATE) && $(APT_INSTALL)" $$missing >&2; \
+		exit 1; \
+	fi; \
+	set -x; $(APT_UPDATE) && $(APT_INSTALL) $$missing

@@ -1,0 +1,240 @@
+"""The search for NVIDIA's userland, over directories of the shape of a machine's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moderngl_colab import _driver
+
+MULTIARCH = f"usr/lib/{os.uname().machine}-linux-gnu"
+NEW, OLD = "550.54.15", "535.104.05"
+
+
+class Disk:
+    """A directory that stands for ``/``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def file(self, path: str, text: str | bytes = "") -> Path:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return target
+
+    def kernel(self, text: str) -> None:
+        self.file("proc/driver/nvidia/version", text)
+
+    def driver(self, folder: str, version: str = NEW, parts: str = "EGL GLX siblings ml") -> None:
+        names = [f"lib{half}_nvidia" for half in ("EGL", "GLX") if half in parts]
+        if "siblings" in parts:
+            names += [f"libnvidia-{n}" for n in ("gpucomp", "tls", "glsi", "eglcore", "glcore")]
+        if "ml" in parts:
+            names += ["libnvidia-ml"]
+        for name in names:
+            self.file(f"{folder}/{name}.so.{version}")
+        for name in names:
+            if name.endswith("_nvidia"):
+                (self.root / folder / f"{name}.so.0").symlink_to(f"{name}.so.{version}")
+
+    def find(self, **environ: str) -> _driver.Userland:
+        return _driver.find(environ, str(self.root))
+
+    def egl(self, **environ: str) -> str | None:
+        path = self.find(**environ).libraries.get("EGL")
+        return None if path is None else str(Path(path).relative_to(self.root))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+LINE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
+OPEN = (
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build  "
+    "(dvs-builder@U22-I3-AE18-23-3)  Wed Aug 27 16:00:38 UTC 2025\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (LINE, "550.54.15"),
+        (OPEN, "580.82.07"),
+        ("NVRM version: NVIDIA UNIX aarch64 Kernel Module  535.98  Mon\n", "535.98"),
+        (LINE + "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", "550.54.15"),
+        ("", None),
+        ("NVRM version: NVIDIA UNIX", None),
+        ("nonsense \xff\xfe 12.2.0\n", None),
+    ],
+)
+def test_the_kernel_modules_version_is_read_from_proc(
+    disk: Disk, text: str, version: str | None
+) -> None:
+    disk.kernel(text)
+
+    assert _driver.kernel_version(str(disk.root)) == version
+
+
+def test_the_kernel_modules_version_is_read_from_sys_where_proc_lacks_it(disk: Disk) -> None:
+    disk.file("sys/module/nvidia/version", "550.54.15\n")
+
+    assert _driver.kernel_version(str(disk.root)) == "550.54.15"
+
+
+def test_without_a_kernel_module_there_is_no_version(disk: Disk) -> None:
+    assert _driver.kernel_version(str(disk.root)) is None
+
+
+def test_bytes_instead_of_text_are_survived(disk: Disk) -> None:
+    disk.file("proc/driver/nvidia/version", b"\xff\x00\xfe" * 1000)
+
+    assert _driver.kernel_version(str(disk.root)) is None
+
+
+def test_the_device_nodes_are_those_of_gpus(disk: Disk) -> None:
+    for name in ("nvidia0", "nvidia3", "nvidiactl", "nvidia-modeset", "null"):
+        disk.file(f"dev/{name}")
+
+    found = _driver.device_nodes(str(disk.root))
+
+    assert [Path(path).name for path in found] == ["nvidia0", "nvidia3"]
+
+
+def test_where_there_is_no_driver_the_userland_is_empty(disk: Disk) -> None:
+    assert disk.find() == _driver.NONE
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "usr/lib64-nvidia",
+        "usr/local/nvidia/lib64",
+        "usr/local/nvidia/lib",
+        MULTIARCH,
+        "usr/lib64",
+        f"{MULTIARCH}/nvidia/current",
+        "usr/lib/nvidia/current",
+        "usr/lib/nvidia-550",
+        "run/opengl-driver/lib",
+        ".singularity.d/libs",
+    ],
+)
+def test_each_known_directory_is_searched(disk: Disk, folder: str) -> None:
+    disk.driver(folder)
+
+    found = disk.find()
+
+    assert found.version == NEW
+    assert found.libraries["EGL"] == str(disk.root / folder / "libEGL_nvidia.so.0")
+    assert found.libraries["GLX"] == str(disk.root / folder / "libGLX_nvidia.so.0")
+    assert set(found.siblings) == {"gpucomp", "tls", "glsi", "eglcore", "glcore"}
+    assert found.nvml == str(disk.root / folder / f"libnvidia-ml.so.{NEW}")
+    assert found.missing_siblings("EGL") == found.missing_siblings("GLX") == ()
+
+
+def test_the_users_directory_comes_first_and_the_library_path_second(disk: Disk) -> None:
+    for folder in ("own", "path", "usr/lib64-nvidia"):
+        disk.driver(folder)
+    own, path = str(disk.root / "own"), f":{disk.root / 'path'}:"
+
+    assert disk.egl(MODERNGL_COLAB_DRIVER_DIR=own, LD_LIBRARY_PATH=path) == "own/libEGL_nvidia.so.0"
+    assert disk.egl(LD_LIBRARY_PATH=path) == "path/libEGL_nvidia.so.0"
+    assert disk.egl() == "usr/lib64-nvidia/libEGL_nvidia.so.0"
+
+
+def test_relative_and_empty_entries_of_the_library_path_are_not_searched(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.driver("here")
+    monkeypatch.chdir(disk.root / "here")
+
+    assert disk.egl(LD_LIBRARY_PATH=":.::../here") is None
+
+
+def test_the_loaders_cache_tells_directories_of_its_own(disk: Disk) -> None:
+    disk.driver("opt/driver")
+    entries = b"\0libEGL_nvidia.so.0\0/opt/driver/libEGL_nvidia.so.0\0libc.so.6\0/lib/libc.so.6\0"
+    disk.file("etc/ld.so.cache", b"glibc-ld.so.cache1.1\xff\xfe" + entries)
+
+    assert disk.egl() == "opt/driver/libEGL_nvidia.so.0"
+
+
+def test_of_several_copies_the_kernel_modules_version_wins(disk: Disk) -> None:
+    disk.driver(MULTIARCH, OLD)
+    disk.driver("usr/local/nvidia/lib64", NEW)
+
+    assert disk.find().version == NEW  # in the order of the directories
+    disk.kernel(LINE.replace(NEW, OLD))
+    assert (disk.find().version, disk.egl()) == (OLD, f"{MULTIARCH}/libEGL_nvidia.so.{OLD}")
+    disk.kernel(LINE)
+    assert disk.egl() == f"usr/local/nvidia/lib64/libEGL_nvidia.so.{NEW}"
+
+
+def test_two_versions_in_one_directory_are_told_apart(disk: Disk) -> None:
+    disk.driver(MULTIARCH, "580.82.07")
+    for name in ("libEGL_nvidia", "libnvidia-eglcore", "libnvidia-glsi", "libnvidia-tls"):
+        disk.file(f"{MULTIARCH}/{name}.so.{NEW}")
+    disk.kernel(LINE)
+
+    found = disk.find()
+
+    assert found.version == NEW
+    assert found.libraries == {"EGL": str(disk.root / MULTIARCH / f"libEGL_nvidia.so.{NEW}")}
+    assert {Path(path).name for path in found.siblings.values()} == {
+        f"libnvidia-{name}.so.{NEW}" for name in ("eglcore", "glsi", "tls")
+    }
+
+
+def test_siblings_of_another_directory_are_found(disk: Disk) -> None:
+    disk.driver(f"{MULTIARCH}/nvidia/current", NEW, "EGL GLX")
+    disk.driver(MULTIARCH, NEW, "siblings")
+
+    assert disk.find().siblings["eglcore"] == str(
+        disk.root / MULTIARCH / f"libnvidia-eglcore.so.{NEW}"
+    )
+    assert disk.find().missing_siblings("EGL") == ()
+
+
+def test_siblings_of_another_version_are_none(disk: Disk) -> None:
+    disk.driver(MULTIARCH, NEW, "EGL GLX")
+    disk.driver("usr/local/nvidia/lib64", OLD, "siblings")
+
+    assert disk.find().siblings == {}
+    assert disk.find().missing_siblings("EGL") == (
+        f"libnvidia-tls.so.{NEW}",
+        f"libnvidia-glsi.so.{NEW}",
+        f"libnvidia-eglcore.so.{NEW}",
+    )
+
+
+def test_a_copy_without_symbolic_links_is_dated_by_its_siblings(disk: Disk) -> None:
+    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0")
+    disk.driver("usr/lib64-nvidia", NEW, "siblings")
+
+    assert (disk.find().version, disk.egl()) == (NEW, "usr/lib64-nvidia/libEGL_nvidia.so.0")
+
+
+def test_a_copy_of_unknown_version_is_better_than_none(disk: Disk) -> None:
+    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0")
+
+    assert (disk.find().version, disk.egl()) == (None, "usr/lib64-nvidia/libEGL_nvidia.so.0")
+
+
+def test_a_directory_or_dangling_link_of_that_name_is_no_library(disk: Disk) -> None:
+    (disk.root / "usr/lib64-nvidia/libEGL_nvidia.so.0").mkdir(parents=True)
+    (disk.root / MULTIARCH).mkdir(parents=True)
+    (disk.root / MULTIARCH / "libEGL_nvidia.so.0").symlink_to("nowhere")
+
+    assert disk.egl() is None
+
+
+def test_a_library_that_cannot_be_opened_gives_the_loaders_own_words(disk: Disk) -> None:
+    disk.driver("usr/lib64-nvidia")
+
+    with pytest.raises(OSError, match=r"libEGL_nvidia\.so\.0: file too short"):
+        disk.find().open("EGL")

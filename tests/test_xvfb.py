@@ -1,0 +1,215 @@
+"""The private virtual display: its life, its death, and whom it lets in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moderngl_colab import _xvfb
+
+
+def sockets() -> set[str]:
+    """What X servers leave in /tmp."""
+    folder = Path("/tmp")
+    return {str(p) for pattern in (".X*-lock", ".X11-unix/X*") for p in folder.glob(pattern)}
+
+
+def ended(pid: int, seconds: float = 5.0) -> bool:
+    """Whether a process is gone, or a zombie that somebody else must reap, before long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def start(code: str) -> tuple[subprocess.Popen[str], int, str]:
+    """A process that runs `code`, and the server's process and display, which it prints first.
+
+    What it prints after that must wait for a line of input, or it is lost in a buffer.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-W", "error", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        pytest.fail(str(process.communicate()[1]))
+    pid, name = line.split()
+    return process, int(pid), name
+
+
+DISPLAY = """
+import os, sys
+from moderngl_colab import _xvfb
+with _xvfb.shared() as display:
+    pass
+print(display.proc.pid, display.name, flush=True)
+"""
+CONTEXT = """
+import os, sys, warnings
+import moderngl_colab
+from moderngl_colab import _xvfb
+from moderngl_colab.strategies.glx import over_xvfb
+warnings.simplefilter("ignore")
+class MesaGLX:
+    name, vendor = "mesa-glx", None
+    def create(self, request):
+        return over_xvfb("mesa", request.version)
+ctx = moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
+with _xvfb.shared() as display:
+    pass
+print(display.proc.pid, display.name, flush=True)
+"""
+ENDS = {
+    "normally": "sys.exit(0)",
+    "by an exception": "raise SystemExit(3)",
+    "by os._exit": "os._exit(4)",
+    "by SIGTERM": "os.kill(os.getpid(), 15)",
+    "by SIGKILL": "os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.parametrize("before", [DISPLAY, CONTEXT], ids=["display", "context"])
+@pytest.mark.parametrize("how", ENDS)
+def test_the_server_ends_with_the_process(before: str, how: str) -> None:
+    process, server, name = start(before + ENDS[how])
+
+    _, errors = process.communicate(timeout=20)
+
+    status = {"normally": 0, "by an exception": 3, "by os._exit": 4, "by SIGTERM": -15}
+    assert process.returncode == status.get(how, -9)
+    assert errors == ""
+    assert ended(server)
+    number = name.removeprefix(":")
+    assert not {path for path in sockets() if path.endswith((f"X{number}", f"X{number}-lock"))}
+
+
+def test_an_interrupt_of_the_process_group_leaves_the_server() -> None:
+    before = "import signal\nsignal.signal(signal.SIGINT, lambda *_: hits.append(1))\nhits = []\n"
+    after = """
+sys.stdin.readline()
+framebuffer = ctx.simple_framebuffer((2, 2))
+framebuffer.clear(1, 0, 0)
+print(hits, framebuffer.read()[0], display.is_alive())
+"""
+    process, server, _ = start(before + CONTEXT + after)
+    os.killpg(process.pid, signal.SIGINT)
+
+    output, errors = process.communicate("\n", timeout=20)
+
+    assert (output, errors, process.returncode) == ("[1] 255 True\n", "", 0)
+    assert ended(server)
+
+
+def test_no_other_client_is_let_in() -> None:
+    process, _, name = start(DISPLAY + "sys.stdin.readline()")
+    code = (
+        "import ctypes; x = ctypes.CDLL('libX11.so.6'); x.XOpenDisplay.restype = ctypes.c_void_p;"
+        f"print(x.XOpenDisplay(b'{name}'))"
+    )
+
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "XAUTHORITY": "/nowhere"},
+    )  # fmt: skip
+    process.communicate("\n", timeout=20)
+
+    assert other.stdout == "None\n"
+
+
+def test_one_server_serves_the_process_and_listens_on_its_socket_only() -> None:
+    code = """
+sys.stdin.readline()
+with _xvfb.shared() as again:
+    print(display is again, display.xvfb_cmd)
+"""
+    process, server, name = start(DISPLAY + code)
+    output, _ = process.communicate("\n", timeout=20)
+
+    assert output.startswith("True ['Xvfb', ")
+    assert "'-nolisten', 'tcp', '-nolisten', 'local'" in output
+    assert int(name.removeprefix(":")) >= 1000  # nobody's :0, nor :1 or :99
+    assert ended(server)
+
+
+def test_a_server_that_was_killed_is_replaced() -> None:
+    code = """
+sys.stdin.readline()
+display.proc.kill()
+display.proc.wait()
+with _xvfb.shared() as other:
+    print(other is not display, other.is_alive())
+"""
+    process, _, _ = start(DISPLAY + code)
+    output, errors = process.communicate("\n", timeout=20)
+
+    assert (output, errors) == ("True True\n", "")
+
+
+def test_the_server_never_reads_nvidias_icd(python: Any) -> None:
+    code = """
+import json
+from pathlib import Path
+from moderngl_colab import _xvfb
+with _xvfb.shared() as display:
+    environment = Path(f"/proc/{display.proc.pid}/environ").read_text().split("\\0")
+    maps = Path(f"/proc/{display.proc.pid}/maps").read_text()
+print(json.dumps([sorted(e for e in environment if e.startswith("__")), "nvidia" in maps]))
+"""
+    variables, has_nvidia = json.loads(python("package", code).stdout)
+
+    assert variables == [
+        "__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.json",
+        "__GLX_VENDOR_LIBRARY_NAME=mesa",
+    ]
+    assert has_nvidia is False
+
+
+def test_a_taken_number_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([0, 0, 1])
+    first = _xvfb.Display()
+    monkeypatch.setattr(_xvfb.secrets, "randbelow", lambda _: next(drawn))
+    second = _xvfb.Display()
+    try:
+        first.start()
+        second.start()
+        assert (first.name, second.name) == (":1000", ":1001")
+    finally:
+        second.stop()
+        first.stop()
+
+
+def test_without_a_program_the_absence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(FileNotFoundError), _xvfb.shared():
+        pass
+
+
+def test_forty_processes_at_once_get_forty_displays() -> None:
+    running = [start(DISPLAY + "sys.stdin.readline()") for _ in range(40)]
+    names = {name for _, _, name in running}
+    for process, _, _ in running:
+        assert process.communicate("\n", timeout=20)[1] == ""
+
+    assert len(names) == 40
+    assert all(ended(server) for _, server, _ in running)

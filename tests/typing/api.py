@@ -1,0 +1,69 @@
+"""The public API as a type checker sees it; this file is checked and never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import moderngl
+
+import moderngl_colab
+from moderngl_colab import (
+    Attempt,
+    ContextInfo,
+    GPUContextError,
+    Outcome,
+    Request,
+    SoftwareRenderingWarning,
+    Strategy,
+    StrategyFailed,
+    StrategyUnavailable,
+    describe,
+    get_gpu_context,
+)
+from moderngl_colab.gl import GLContext
+from moderngl_colab.strategies import DEFAULT_STRATEGIES
+
+
+class Own:
+    """A strategy of a user's own."""
+
+    name = "own"
+    vendor = "NVIDIA"
+
+    def create(self, request: Request) -> GLContext:
+        """Fail in each of the two ways."""
+        if request.device_index is None:
+            raise StrategyUnavailable("reason", remedy="remedy", cause="cause")
+        raise StrategyFailed(f"OpenGL {request.version}")
+
+
+def check() -> None:
+    """Use every public name."""
+    assert_type(get_gpu_context(), moderngl.Context)
+    get_gpu_context(430, allow_software=False, strategies=["egl", Own()])
+    get_gpu_context(require=None, strategies="egl,mesa", standalone=True, backend="egl")
+    get_gpu_context(device_index=1, share=False)
+    get_gpu_context(colour=1)  # type: ignore[call-arg]
+    get_gpu_context(require="430")  # type: ignore[arg-type]
+    get_gpu_context(strategies=[1])  # type: ignore[list-item]
+
+    info = describe(get_gpu_context())
+    assert_type(info, ContextInfo)
+    assert_type(info.strategy, str | None)
+    assert_type(info.software, bool)
+    assert_type(info.egl_device, int | None)
+    assert_type(info.seconds, float | None)
+    assert_type(info.attempts, tuple[Attempt, ...])
+    assert_type(info.attempts[0].outcome, Outcome)
+    assert_type(info.attempts[0].remedy, str | None)
+    info.vendor = ""  # type: ignore[misc]
+
+    assert_type(DEFAULT_STRATEGIES, tuple[Strategy, ...])
+    own: Strategy = Own()
+    assert_type(own.vendor, str | None)
+    try:
+        get_gpu_context()
+    except GPUContextError as error:
+        assert_type(error.attempts, tuple[Attempt, ...])
+    issubclass(SoftwareRenderingWarning, RuntimeWarning)
+    assert_type(moderngl_colab.__version__, str)
