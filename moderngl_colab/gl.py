@@ -32,7 +32,7 @@ __all__ = [
 _GL_VENDOR, _GL_RENDERER, _GL_VERSION = 0x1F00, 0x1F01, 0x1F02
 _GL_MAJOR_VERSION, _GL_MINOR_VERSION = 0x821B, 0x821C
 _SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "swr ")
-_probed: set[tuple[str, int]] = set()
+_probed: set[tuple[int, str, str]] = set()
 _HEXADECIMAL = re.compile(r"\s*\(0x([0-9a-f]+)\)")
 
 
@@ -137,10 +137,15 @@ def create_egl(egl: _egl.LibEGL, device: _egl.Device, version: int) -> Handle:
     return Handle(context, load, device.index)
 
 
-def create_glx(version: int, display: str) -> Handle:
-    """Make a core context of `version` on $DISPLAY, which is `display`, and make it current.
+def create_glx(version: int, display: str, vendor: str) -> Handle:
+    """Make a core context of `version` on a display, and make it current.
 
     Nothing may be current in the calling thread.
+
+    Arguments:
+        version: for instance 330.
+        display: what DISPLAY is set to.
+        vendor: what ``__GLX_VENDOR_LIBRARY_NAME`` is set to.
 
     Raises:
         StrategyFailed: the display or its GLX refused.
@@ -150,7 +155,7 @@ def create_glx(version: int, display: str) -> Handle:
 
     x11 = ctypes.CDLL(_glx.LIBX11)
     what = "GLX over Xvfb"
-    if (display, version) not in _probed:
+    if (asked := (version, display, vendor)) not in _probed:
         try:
             _glx.probe(version)
         except _glx.GLXError as error:
@@ -161,16 +166,21 @@ def create_glx(version: int, display: str) -> Handle:
     if (reached := _glx.current_display()) != display:
         context.release()
         raise StrategyFailed(f"{what}: the connection went to {reached}, not to {display}")
-    _probed.add((display, version))
+    _probed.add(asked)
     return Handle(context, load)
 
 
 def strings(context: GLContext) -> Strings:
-    """GL's own words on the context that is current."""
-    get_string = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_uint)(context.load("glGetString"))
-    get_integer = ctypes.CFUNCTYPE(None, ctypes.c_uint, ctypes.c_void_p)(
-        context.load("glGetIntegerv")
-    )
+    """GL's own words on the context that is current.
+
+    Raises:
+        StrategyFailed: the context does not know the functions to ask.
+    """
+    addresses = [context.load(name) for name in ("glGetString", "glGetIntegerv")]
+    if not all(addresses):
+        raise StrategyFailed("the context gives no address for glGetString and glGetIntegerv")
+    get_string = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_uint)(addresses[0])
+    get_integer = ctypes.CFUNCTYPE(None, ctypes.c_uint, ctypes.c_void_p)(addresses[1])
 
     def text(name: int) -> str:
         return (get_string(name) or b"").decode(errors="replace")

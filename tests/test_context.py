@@ -12,6 +12,7 @@ import pytest
 Chain = Callable[..., dict[str, Any]]
 
 KNOWN = "egl, glx, mesa"
+TWO_DEVICES = "of EGL devices there are 2, of index 0 to 1"
 ACCEPTED = (
     "beside require, allow_software and strategies it takes standalone, share, backend, "
     "device_index"
@@ -58,8 +59,8 @@ def test_what_moderngl_takes_for_a_standalone_context_is_taken(
         ({"require": 33}, "ValueError: require=33: OpenGL 3.3 is written 330, and 4.6 is 460"),
         ({"require": -330}, "ValueError: require=-330: OpenGL 3.3 is written 330, and 4.6 is 460"),
         ({"device_index": "0"}, "TypeError: device_index='0': an int is needed, not str"),
-        ({"device_index": 7}, "ValueError: device_index=7: of EGL devices there are 2, of index 0 to 1"),
-        ({"device_index": -1}, "ValueError: device_index=-1: of EGL devices there are 2, of index 0 to 1"),
+        ({"device_index": 7}, f"ValueError: device_index=7: {TWO_DEVICES}"),
+        ({"device_index": -1}, f"ValueError: device_index=-1: {TWO_DEVICES}"),
         ({"strategies": []}, f"ValueError: strategies is empty: name at least one of {KNOWN}"),
         ({"strategies": ["vulkan"]}, f"ValueError: strategies: 'vulkan' is none of {KNOWN}"),
         (
@@ -267,6 +268,41 @@ except TypeError as error:
         "strategy 'wrong' made a Context; what is needed is what glcontext's backends give, with "
         "load(), release(), __enter__() and __exit__()"
     )
+
+
+def test_a_context_that_knows_no_function_has_failed(python: Any) -> None:
+    code = """
+import json, moderngl_colab
+
+class Empty:
+    name, vendor = "empty", None
+    released = 0
+
+    def create(self, request):
+        return self
+
+    def load(self, name):
+        return 0
+
+    def release(self):
+        self.released += 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        pass
+
+empty = Empty()
+try:
+    moderngl_colab.get_gpu_context(strategies=[empty])
+except moderngl_colab.GPUContextError as error:
+    print(json.dumps([str(error.attempts[0]), empty.released]))
+"""
+    assert run(python, "no-nvidia", code) == [
+        "empty: failed: the context gives no address for glGetString and glGetIntegerv",
+        1,
+    ]
 
 
 def test_a_bug_in_a_strategy_shows_and_what_was_current_is_so_again(python: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +159,12 @@ def test_a_version_that_the_driver_refuses_is_named_with_its_answer(chain: Chain
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     """A folder for the PATH that other users may enter, too."""
     for parent in (tmp_path, *tmp_path.parents[:2]):
         if parent.stat().st_uid == os.geteuid():
             parent.chmod(0o755)
-    yield tmp_path
+    return tmp_path
 
 
 def program(folder: Path, text: str) -> dict[str, str]:

@@ -187,7 +187,7 @@ print(json.dumps([sorted(e for e in environment if e.startswith("__")), "nvidia"
 def test_a_taken_number_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([0, 0, 1])
     first = _xvfb.Display()
-    monkeypatch.setattr(_xvfb.secrets, "randbelow", lambda _: next(drawn))
+    monkeypatch.setattr("secrets.randbelow", lambda _: next(drawn))
     second = _xvfb.Display()
     try:
         first.start()

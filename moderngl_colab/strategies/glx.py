@@ -71,7 +71,7 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
     chosen = os.environ.get(VENDOR_VARIABLE, vendor)
     try:
         with _process.environment({VENDOR_VARIABLE: chosen}), _xvfb.shared() as display:
-            context = gl.create_glx(version, display.name)
+            context = gl.create_glx(version, display.name, chosen)
             if not display.blocks:
                 context.undo = partial(_xvfb.retire, display)
             return context
