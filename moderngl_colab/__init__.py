@@ -11,10 +11,9 @@ Importing has no effect on the process: what is named here is loaded when it is 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # A type checker knows better; importing typing costs more than all of this.
 if TYPE_CHECKING:
+    from moderngl_colab import errors, strategies
     from moderngl_colab.context import get_gpu_context
     from moderngl_colab.errors import (
         Attempt,
@@ -40,7 +39,9 @@ __all__ = [
     "StrategyFailed",
     "StrategyUnavailable",
     "describe",
+    "errors",
     "get_gpu_context",
+    "strategies",
 ]
 
 _HOMES = {
@@ -58,14 +59,20 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def _load(name: str) -> object:
+    from importlib import import_module
+
     if name in _HOMES:
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
     if name in ("errors", "strategies"):
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
+    __getattr__ = _load
 
 
 def __dir__() -> list[str]:

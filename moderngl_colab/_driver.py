@@ -21,9 +21,8 @@ import ctypes
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from glob import glob
-from pathlib import Path
+from functools import lru_cache
+from typing import NamedTuple
 
 __all__ = ["DIRECTORY_VARIABLE", "NONE", "Userland", "device_nodes", "find", "kernel_version"]
 
@@ -39,13 +38,10 @@ _SIBLINGS: Mapping[str, tuple[str, ...]] = {
 }
 _OPTIONAL_SIBLINGS = frozenset({"gpucomp"})
 
-_KERNEL_MODULE = re.compile(r"Kernel Module\b.*?\s(\d+\.\d+(?:\.\d+)?)\s")
-_VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
-_CACHED_LIBRARY = re.compile(rb"/[^\0]*/lib(?:EGL|GLX)_nvidia\.so\.0(?=\0)")
+_VERSION = r"\d+\.\d+(?:\.\d+)?"
 
 
-@dataclass(frozen=True, slots=True)
-class Userland:
+class Userland(NamedTuple):
     """One copy of the driver's libraries, all of one version; its parts may lie apart.
 
     Empty where there is none.
@@ -99,13 +95,24 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
     Returns:
         The first copy whose version equals the kernel module's, else the first one there is.
     """
-    kernel = kernel_version(root)
-    directories = tuple(dict.fromkeys(_directories(environ, root)))
+    try:
+        # Installing a package refreshes the loader's cache, and with it this search.
+        stamp = os.stat(os.path.join(root, "etc/ld.so.cache")).st_mtime_ns
+    except OSError:
+        stamp = 0
+    own, path = environ.get(DIRECTORY_VARIABLE, ""), environ.get("LD_LIBRARY_PATH", "")
+    return _search(own, path, root, kernel_version(root), stamp)
+
+
+@lru_cache(maxsize=4)
+def _search(own: str, library_path: str, root: str, kernel: str | None, _stamp: int) -> Userland:
+    named = dict.fromkeys(_directories(own, library_path, root))
+    directories = tuple(filter(os.path.isdir, named))
     copies: dict[str | None, dict[str, str]] = {}
     for directory in directories:
         for found, library, path in _vendor_libraries(directory, kernel):
             copies.setdefault(found, {}).setdefault(library, path)
-    version = kernel if kernel in copies else next(iter(copies), None)
+    version = kernel if kernel in copies or not copies else next(iter(copies))
     names = dict.fromkeys(name for needs in _SIBLINGS.values() for name in needs)
     siblings = {
         name: sibling
@@ -118,24 +125,32 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
 
 def kernel_version(root: str = "/") -> str | None:
     """The version of the loaded NVIDIA kernel module, for instance ``"550.54.15"``, or None."""
-    if match := _KERNEL_MODULE.search(_read(os.path.join(root, "proc/driver/nvidia/version"))):
+    text = _read(os.path.join(root, "proc/driver/nvidia/version"))
+    if text and (match := re.search(rf"Kernel Module\b.*?\s({_VERSION})\s", text)):
         return match[1]
     text = _read(os.path.join(root, "sys/module/nvidia/version"))
-    return match[0] if (match := _VERSION.match(text)) else None
+    return match[0] if text and (match := re.match(_VERSION, text)) else None
 
 
 def device_nodes(root: str = "/") -> tuple[str, ...]:
     """The GPUs' device nodes that this process sees, for instance ``("/dev/nvidia0",)``."""
-    return tuple(sorted(glob(os.path.join(root, "dev/nvidia[0-9]*"))))
+    folder = os.path.join(root, "dev")
+    # Without this one the driver can open none of them; a look at it spares the long list.
+    if not os.path.exists(os.path.join(folder, "nvidiactl")):
+        return ()
+    numbers = (name.removeprefix("nvidia") for name in _names(folder, "nvidia"))
+    return tuple(os.path.join(folder, f"nvidia{n}") for n in numbers if n.isdecimal())
 
 
-def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
-    if own := environ.get(DIRECTORY_VARIABLE):
+def _directories(own: str, library_path: str, root: str) -> Iterator[str]:
+    if own:
         yield os.path.abspath(own)
     # The loader takes an empty entry for the current directory; nothing is searched there.
-    yield from filter(os.path.isabs, re.split("[:;]", environ.get("LD_LIBRARY_PATH", "")))
-    for path in _CACHED_LIBRARY.findall(_read_bytes(os.path.join(root, "etc/ld.so.cache"))):
-        yield os.path.join(root, os.path.dirname(os.fsdecode(path)).lstrip("/"))
+    yield from filter(os.path.isabs, re.split("[:;]", library_path))
+    cache = _read_bytes(os.path.join(root, "etc/ld.so.cache"))
+    if b"_nvidia.so.0\0" in cache:
+        for path in re.findall(rb"/[^\0]*/lib(?:EGL|GLX)_nvidia\.so\.0(?=\0)", cache):
+            yield os.path.join(root, os.path.dirname(os.fsdecode(path)).lstrip("/"))
     multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
     known = (
         "usr/lib64-nvidia",
@@ -145,7 +160,7 @@ def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
         "usr/lib64",
         f"{multiarch}/nvidia/current",
         "usr/lib/nvidia/current",
-        *sorted(glob("usr/lib/nvidia-*", root_dir=root), reverse=True),
+        *(f"usr/lib/{name}" for name in reversed(_names(f"{root}/usr/lib", "nvidia-"))),
         "run/opengl-driver/lib",
         ".singularity.d/libs",
     )
@@ -168,11 +183,11 @@ def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[tuple[str 
 
 def _version_of(path: str) -> str | None:
     resolved = os.path.realpath(path).rpartition(".so.")[2]
-    if _VERSION.fullmatch(resolved):
+    if re.fullmatch(_VERSION, resolved):
         return resolved
     # A copy that lost its symbolic links: the siblings beside it still bear the version.
-    for sibling in sorted(glob("libnvidia-glsi.so.*", root_dir=os.path.dirname(path))):
-        if _VERSION.fullmatch(version := sibling.rpartition(".so.")[2]):
+    for sibling in _names(os.path.dirname(path), "libnvidia-glsi.so."):
+        if re.fullmatch(_VERSION, version := sibling.rpartition(".so.")[2]):
             return version
     return None
 
@@ -182,9 +197,17 @@ def _first_file(directories: tuple[str, ...], name: str) -> str | None:
     return next(filter(os.path.isfile, paths), None)
 
 
+def _names(folder: str, prefix: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
+    except OSError:
+        return []
+
+
 def _read_bytes(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            return stream.read()
     except OSError:
         return b""
 

@@ -11,8 +11,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int32, c_uint32, c_void_p
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from moderngl_colab._process import declare
 
@@ -73,11 +72,10 @@ class EGLError(Exception):
         return f"{self.function} failed: {error_name(self.code)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """An EGL device; the index is its place in eglQueryDevicesEXT's list."""
+class Device(NamedTuple):
+    """An EGL device; the number is its place in eglQueryDevicesEXT's list, from 0 on."""
 
-    index: int
+    number: int
     handle: int
     extensions: frozenset[str]
 
@@ -90,8 +88,7 @@ class Device:
         return "EGL_NV_device_cuda" in self.extensions
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """The EGL context that is current in a thread, with its display and surfaces."""
 
     display: int
@@ -144,6 +141,11 @@ class LibEGL:
         dladdr(ctypes.cast(self._lib.eglGetError, c_void_p), byref(info))
         return (info.file_name or b"").decode(errors="surrogateescape")
 
+    @property
+    def asked(self) -> bool:
+        """Whether :meth:`devices` was called, and with it the vendors were read."""
+        return self._devices is not None
+
     def devices(self) -> tuple[Device, ...]:
         """The EGL devices, in the order of ``device_index``. Asked once: vendors never change.
 
@@ -156,8 +158,8 @@ class LibEGL:
             handles, count = (c_void_p * _MOST_DEVICES)(), c_int32(0)
             self._check("eglQueryDevicesEXT", query(_MOST_DEVICES, handles, byref(count)))
             self._devices = tuple(
-                Device(index, handle or 0, _words(string(handle, _EXTENSIONS)))
-                for index, handle in enumerate(handles[: count.value])
+                Device(number, handle or 0, _words(string(handle, _EXTENSIONS)))
+                for number, handle in enumerate(handles[: count.value])
             )
         return self._devices
 
@@ -169,7 +171,7 @@ class LibEGL:
         Raises:
             EGLError: a call was refused, or no config serves (EGL_BAD_CONFIG).
         """
-        if device.index in self._ready:
+        if device.number in self._ready:
             return
         platform_display = self._extension(
             "eglGetPlatformDisplayEXT", c_void_p, c_uint32, c_void_p, c_void_p
@@ -184,7 +186,7 @@ class LibEGL:
         )
         if count.value < 1:
             raise EGLError("eglChooseConfig", _FIRST_ERROR + _ERRORS.index("EGL_BAD_CONFIG"))
-        self._ready[device.index] = display
+        self._ready[device.number] = display
 
     def current(self) -> Binding | None:
         """What is current in this thread, whichever instance of libEGL bound it."""

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import json
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from moderngl_colab import _process
 
@@ -34,23 +31,17 @@ FILENAMES_VARIABLE = "__EGL_VENDOR_LIBRARY_FILENAMES"
 DIRECTORIES_VARIABLE = "__EGL_VENDOR_LIBRARY_DIRS"
 
 _DEFAULT_DIRECTORIES = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
-_COMPILED_IN = re.compile(rb"[^\0]*egl_vendor\.d[^\0]*")
 _LARGEST_ICD = 16 << 20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ICD:
+class ICD(NamedTuple):
     """One vendor's description file."""
 
     path: str
-    library: str | None
-    """Its ``library_path``; None where the file is not a readable ICD."""
-
-    @property
-    def is_nvidia(self) -> bool:
-        return self.library is not None and os.path.basename(self.library).startswith(
-            "libEGL_nvidia.so"
-        )
+    is_file: bool
+    """Whether it can be read as a file, of a size that an ICD can have."""
+    is_nvidia: bool
+    """Whether it names NVIDIA's vendor library."""
 
 
 def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -80,8 +71,8 @@ def icds(libegl: str | None = None, environ: Mapping[str, str] = os.environ) -> 
 def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
     """Let a libEGL that reads its vendors within this block find NVIDIA's among them.
 
-    The ICD exists in memory only. A user's own choice of vendors is left alone. Files that are
-    not ICDs are left out: libglvnd would wait for ever for the writer of a FIFO.
+    The ICD exists in memory only. A user's own choice of vendors is left alone. What is no file
+    is left out: libglvnd might wait for ever for the writer of a FIFO.
 
     Arguments:
         library: absolute path of ``libEGL_nvidia.so.0``, or None to add nothing.
@@ -91,16 +82,17 @@ def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
         yield
         return
     present = icds(libegl)
-    sound = [icd.path for icd in present if icd.library is not None and not icd.is_nvidia]
+    sound = [icd.path for icd in present if icd.is_file and not icd.is_nvidia]
     if library is None:
-        if any(icd.library is None for icd in present):
+        if not all(icd.is_file for icd in present):
             with _process.environment({FILENAMES_VARIABLE: ":".join(sound) or os.devnull}):
                 yield
         else:
             yield
         return
-    content = {"file_format_version": "1.0.0", "ICD": {"library_path": library}}
-    with _process.file_in_memory("10_nvidia.json", json.dumps(content).encode()) as descriptor:
+    quoted = library.replace("\\", "\\\\").replace('"', '\\"')
+    content = f'{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{quoted}"}}}}'
+    with _process.file_in_memory("10_nvidia.json", os.fsencode(content)) as descriptor:
         paths = [f"/proc/self/fd/{descriptor}", *sound]
         with _process.environment({FILENAMES_VARIABLE: ":".join(paths)}):
             yield
@@ -125,7 +117,7 @@ def private_libegl(libegl: str) -> str:
     Raises:
         OSError: there is no memfd_create(2), or the copy cannot be loaded.
     """
-    with _process.file_in_memory("libEGL.so.1", Path(libegl).read_bytes()) as descriptor:
+    with _process.file_in_memory("libEGL.so.1", _read(libegl)) as descriptor:
         name = f"/proc/self/fd/../fd/{descriptor}"
         ctypes.CDLL(name)
     return name
@@ -133,13 +125,15 @@ def private_libegl(libegl: str) -> str:
 
 @functools.cache
 def _vendor_directories(libegl: str) -> tuple[str, ...]:
+    """The list of directories among the strings of a libEGL."""
     try:
-        match = _COMPILED_IN.search(Path(libegl).read_bytes())
+        content = _read(libegl)
     except OSError:
-        match = None
-    if match is None:
         return _DEFAULT_DIRECTORIES
-    return tuple(filter(None, os.fsdecode(match[0]).split(":")))
+    if (middle := content.find(b"egl_vendor.d")) < 0:
+        return _DEFAULT_DIRECTORIES
+    start, end = content.rfind(b"\0", 0, middle) + 1, content.find(b"\0", middle)
+    return tuple(filter(None, os.fsdecode(content[start:end]).split(":")))
 
 
 def _json_files(directory: str) -> list[str]:
@@ -155,15 +149,18 @@ def _read_icd(path: str) -> ICD:
         # Without O_NONBLOCK, opening a FIFO waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return ICD(path, None)
+        return ICD(path, is_file=False, is_nvidia=False)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_ICD:
-            return ICD(path, None)
-        with open(descriptor, "rb", closefd=False) as stream:
-            library = json.load(stream)["ICD"]["library_path"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return ICD(path, None)
+        is_file = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_ICD
+        is_nvidia = is_file and b"libEGL_nvidia.so" in os.read(descriptor, _LARGEST_ICD)
+    except OSError:
+        is_file = is_nvidia = False
     finally:
         os.close(descriptor)
-    return ICD(path, library if isinstance(library, str) else None)
+    return ICD(path, is_file, is_nvidia)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()

@@ -10,8 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_ubyte, c_ulong, c_void_p
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from moderngl_colab._process import declare
 
@@ -40,8 +39,7 @@ class GLXError(Exception):
     """A step towards a GLX context that was refused; its text says which and how."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """The GLX context that is current in a thread, with its display and drawables."""
 
     display: int

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["GPU", "Answer", "ask"]
 
 
-@dataclass(frozen=True, slots=True)
-class GPU:
+class GPU(NamedTuple):
     """A GPU as NVML lists it."""
 
     name: str
@@ -18,8 +17,7 @@ class GPU:
     """Whether it is cut into MIG slices, which have no graphics on compute cards."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What NVML said: either its error or the driver's version and the GPUs."""
 
     error: str | None = None

@@ -194,7 +194,7 @@ def _server_environment() -> dict[str, str]:
     In some images Xvfb aborts inside libEGL_nvidia (NVIDIA/gpu-driver-container#244).
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("__")}
-    sound = [icd.path for icd in _glvnd.icds() if icd.library and not icd.is_nvidia]
+    sound = [icd.path for icd in _glvnd.icds() if icd.is_file and not icd.is_nvidia]
     ours[_glvnd.FILENAMES_VARIABLE] = ":".join(sound) or os.devnull
     ours["__GLX_VENDOR_LIBRARY_NAME"] = "mesa"
     return ours

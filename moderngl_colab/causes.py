@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from moderngl_colab import _driver, _nvml
+from moderngl_colab import _driver
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 
 __all__ = [
@@ -136,6 +136,8 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
     """
     if (known := obstacle("EGL", driver)) is not None:
         return known
+    from moderngl_colab import _nvml
+
     nvml = _nvml.ask(driver.nvml)
     if nvml.sliced:
         return StrategyUnavailable(_NO_GRAPHICS.format(nvml.sliced), remedy=_WHOLE_GPU, cause="mig")
@@ -155,6 +157,8 @@ def refused(
         driver: the userland that was asked.
         cause: the code for the case that NVML does not explain it.
     """
+    from moderngl_colab import _nvml
+
     nvml = _nvml.ask(driver.nvml)
     remedy = error.remedy or "nvidia-smi shows whether the driver itself works"
     reason = f"{error.reason}; {nvml}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import threading
 import time
 import warnings
@@ -25,7 +25,6 @@ from moderngl_colab.strategies import DEFAULT_STRATEGIES, Strategy
 
 __all__ = ["get_gpu_context"]
 
-_log = logging.getLogger("moderngl_colab")
 # Drivers and libglvnd load, and the environment changes, once for the whole process.
 _lock = threading.RLock()
 
@@ -121,7 +120,7 @@ def _first_verified(asked: Options) -> _Winner:
     attempts: list[Attempt] = []
     for position, strategy in enumerate(asked.chain):
         started = time.perf_counter()
-        _log.debug("%s: trying", strategy.name)
+        _log("debug", "%s: trying", strategy.name)
         try:
             context = strategy.create(asked.request)
             strings = _verified(context, strategy, asked)
@@ -132,14 +131,14 @@ def _first_verified(asked: Options) -> _Winner:
                     strategy.name, error.outcome, error.reason, error.remedy, error.cause, seconds
                 )
             )
-            _log.debug("%s", attempts[-1])
+            _log("debug", "%s", attempts[-1])
             continue
         seconds = time.perf_counter() - started
         reason = f"{strings.vendor}, {strings.renderer}"
         attempts.append(Attempt(strategy.name, Outcome.SELECTED, reason, seconds=seconds))
         attempts += _not_tried(asked.chain[position + 1 :], f"{strategy.name} served")
         attempts += _left_out(asked.chain)
-        _log.info("OpenGL by %s: %s (OpenGL %s)", strategy.name, reason, strings.version)
+        _log("info", "OpenGL by %s: %s (OpenGL %s)", strategy.name, reason, strings.version)
         return _Winner(context, strings, tuple(attempts))
     attempts += _left_out(asked.chain)
     where = "" if asked.allow_software else " on a GPU"
@@ -186,6 +185,12 @@ def _left_out(chain: tuple[Strategy, ...]) -> list[Attempt]:
 
 def _not_tried(strategies: Iterable[Strategy], why: str) -> list[Attempt]:
     return [Attempt(strategy.name, Outcome.SKIPPED, why) for strategy in strategies]
+
+
+def _log(level: str, message: str, *arguments: object) -> None:
+    """Log as "moderngl_colab", if anybody listens: who has not imported logging does not."""
+    if (logging := sys.modules.get("logging")) is not None:
+        getattr(logging.getLogger("moderngl_colab"), level)(message, *arguments)
 
 
 def _software_message(winner: _Winner) -> str:

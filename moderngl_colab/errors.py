@@ -6,8 +6,8 @@ decide anything. This module imports nothing of ours, so that every other one ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 __all__ = [
     "Attempt",
@@ -35,8 +35,7 @@ class Outcome(StrEnum):
     """Excluded by the caller, or not reached because an earlier strategy served."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What became of one strategy in one call of :func:`moderngl_colab.get_gpu_context`."""
 
     strategy: str

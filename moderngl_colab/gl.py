@@ -10,9 +10,8 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from moderngl_colab import _current, _egl, _glx
 from moderngl_colab.errors import StrategyFailed
@@ -33,7 +32,6 @@ _GL_VENDOR, _GL_RENDERER, _GL_VERSION = 0x1F00, 0x1F01, 0x1F02
 _GL_MAJOR_VERSION, _GL_MINOR_VERSION = 0x821B, 0x821C
 _SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "swr ")
 _probed: set[tuple[int, str, str]] = set()
-_HEXADECIMAL = re.compile(r"\s*\(0x([0-9a-f]+)\)")
 
 
 @runtime_checkable
@@ -56,8 +54,7 @@ class GLContext(Protocol):
         """Make it no longer current."""
 
 
-@dataclass(frozen=True, slots=True)
-class Strings:
+class Strings(NamedTuple):
     """What a current context says of itself."""
 
     vendor: str
@@ -122,19 +119,19 @@ def create_egl(egl: _egl.LibEGL, device: _egl.Device, version: int) -> Handle:
     """
     from glcontext import egl as backend
 
-    what = f"EGL device {device.index}"
+    what = f"EGL device {device.number}"
     try:
         egl.initialize(device)
     except _egl.EGLError as error:
         raise StrategyFailed(f"{what}: {error}") from error
-    create = partial(backend.create_context, device_index=device.index, libegl=egl.name)
+    create = partial(backend.create_context, device_index=device.number, libegl=egl.name)
     context, load = _create(create, version, what, _libgl() or egl.name)
     # eglMakeCurrent was glcontext's last call, and it did not look at the answer.
     answer = egl.last_error()
     if egl.current() is None:
         context.release()
         raise StrategyFailed(f"{what}: eglMakeCurrent failed: {_egl.error_name(answer)}")
-    return Handle(context, load, device.index)
+    return Handle(context, load, device.number)
 
 
 def create_glx(version: int, display: str, vendor: str) -> Handle:
@@ -222,7 +219,11 @@ def _create(
     try:
         context = create(mode="standalone", glversion=version, libgl=libgl)
     except Exception as error:  # glcontext raises no narrower class.
-        answer = _HEXADECIMAL.sub(lambda code: f": {_egl.error_name(int(code[1], 16))}", str(error))
+        answer = re.sub(
+            r"\s*\(0x([0-9a-f]+)\)",
+            lambda code: f": {_egl.error_name(int(code[1], 16))}",
+            str(error),
+        )
         raise _refused(what, version, answer) from error
     addresses = _addresses.setdefault(libgl, _Addresses())
     addresses.look_up = context.load

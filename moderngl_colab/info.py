@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import moderngl
 
@@ -13,8 +13,7 @@ from moderngl_colab.errors import Attempt
 __all__ = ["ContextInfo", "describe", "remember"]
 
 
-@dataclass(frozen=True, slots=True)
-class ContextInfo:
+class ContextInfo(NamedTuple):
     """What a context runs on, and how it came to be."""
 
     strategy: str | None

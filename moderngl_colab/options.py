@@ -6,8 +6,7 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
@@ -31,8 +30,7 @@ class Settings(TypedDict, total=False):
     device_index: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What was asked for, complete and valid."""
 
     request: Request

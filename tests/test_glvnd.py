@@ -37,11 +37,12 @@ def test_icds_are_read_in_the_order_of_their_names(folder: Path) -> None:
     assert [Path(icd.path).name for icd in found] == sorted(
         path.name for path in folder.glob("*.json")
     )
-    assert [(Path(icd.path).name, icd.library) for icd in found if icd.library] == [
-        ("10_nvidia.json", "libEGL_nvidia.so.0"),
-        ("50_mesa.json", "libEGL_mesa.so.0"),
+    assert [Path(icd.path).name for icd in found if icd.is_nvidia] == ["10_nvidia.json"]
+    assert [Path(icd.path).name for icd in found if not icd.is_file] == [
+        "30_directory.json",
+        "40_fifo.json",
+        "64_dangling.json",
     ]
-    assert [icd.is_nvidia for icd in found if icd.library] == [True, False]
 
 
 def test_a_megabyte_of_white_space_does_not_hide_an_icd(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_file_of_more_than_sixteen_megabytes_is_not_read(tmp_path: Path) -> No
 
     (found,) = _glvnd.icds(environ={"__EGL_VENDOR_LIBRARY_FILENAMES": str(path)})
 
-    assert found.library is None
+    assert not found.is_file
 
 
 def test_the_list_of_files_goes_before_the_list_of_directories(folder: Path) -> None:
@@ -102,25 +103,36 @@ def system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(libegl)
 
 
-def test_the_driver_is_offered_first_and_what_is_no_icd_is_left_out(system: str) -> None:
-    with _glvnd.offering("/opt/libEGL_nvidia.so.0", system):
+# libglvnd itself passes over files that are not JSON, or not an ICD.
+FILES = [
+    "20_truncated.json",
+    "50_mesa.json",
+    "60_wrong.json",
+    "61_number.json",
+    "62_bytes.json",
+    "63_deep.json",
+]
+
+
+def test_the_driver_is_offered_first_and_what_is_no_file_is_left_out(system: str) -> None:
+    with _glvnd.offering('/opt/a "\\ b/libEGL_nvidia.so.0', system):
         first, *others = os.environ[_glvnd.FILENAMES_VARIABLE].split(":")
         content = json.loads(Path(first).read_bytes())
 
     assert content == {
         "file_format_version": "1.0.0",
-        "ICD": {"library_path": "/opt/libEGL_nvidia.so.0"},
+        "ICD": {"library_path": '/opt/a "\\ b/libEGL_nvidia.so.0'},
     }
-    assert [Path(path).name for path in others] == ["50_mesa.json"]
+    assert [Path(path).name for path in others] == FILES
     assert _glvnd.FILENAMES_VARIABLE not in os.environ
     assert not Path(first).exists()
 
 
-def test_without_a_driver_what_is_no_icd_is_still_left_out(system: str) -> None:
+def test_without_a_driver_what_is_no_file_is_still_left_out(system: str) -> None:
     with _glvnd.offering(None, system):
         names = os.environ[_glvnd.FILENAMES_VARIABLE].split(":")
 
-    assert [Path(path).name for path in names] == ["50_mesa.json"]
+    assert [Path(path).name for path in names] == FILES
 
 
 def test_without_a_driver_and_with_sound_icds_nothing_is_set(system: str) -> None:

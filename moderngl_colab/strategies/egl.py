@@ -8,7 +8,7 @@ from moderngl_colab import _driver, _egl, _glvnd, _process, causes, gl
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 
-__all__ = ["DirectEGL", "device_at", "first_that_serves", "open_libegl"]
+__all__ = ["DirectEGL", "device_at", "first_that_serves", "listed", "open_libegl"]
 
 
 class DirectEGL:
@@ -41,7 +41,7 @@ class DirectEGL:
         else:
             device = device_at(devices, request.device_index)
             if not device.is_nvidia:
-                raise StrategyUnavailable(f"EGL device {device.index} is not an NVIDIA GPU")
+                raise StrategyUnavailable(f"EGL device {device.number} is not an NVIDIA GPU")
             devices = (device,)
         try:
             return first_that_serves(self._serving, devices, request.version)
@@ -59,6 +59,23 @@ def open_libegl() -> _egl.LibEGL:
         return _egl.opened()
     except OSError as error:
         raise causes.dispatch_absent(error) from error
+
+
+def listed(egl: _egl.LibEGL, library: str | None = None) -> tuple[_egl.Device, ...]:
+    """The devices of an instance of libEGL, which is offered a vendor library the first time.
+
+    Arguments:
+        egl: the instance.
+        library: absolute path of ``libEGL_nvidia.so.0``, or None to offer nothing.
+
+    Raises:
+        _egl.EGLError: it refuses.
+        OSError: there is no memfd_create(2).
+    """
+    if egl.asked:
+        return egl.devices()
+    with _glvnd.offering(library, egl.path):
+        return egl.devices()
 
 
 def first_that_serves(
@@ -107,13 +124,12 @@ def _find(index: int | None) -> _egl.LibEGL:
     driver = _driver.find() if offered and _process.may_steer_loader() else _driver.NONE
     library, observed = _opened(driver)
     try:
-        with _glvnd.offering(library, ordinary.path):
-            if _lists_nvidia(ordinary):
-                return ordinary
-            if came_late and library is not None:
-                private = _egl.opened(_glvnd.private_libegl(ordinary.path))
-                if _lists_nvidia(private):
-                    return private
+        if any(device.is_nvidia for device in listed(ordinary, library)):
+            return ordinary
+        if came_late and library is not None:
+            private = _egl.opened(_glvnd.private_libegl(ordinary.path))
+            if any(device.is_nvidia for device in listed(private, library)):
+                return private
         if index is not None:
             device_at(ordinary.devices(), index)
     except (_egl.EGLError, OSError) as error:
@@ -135,7 +151,3 @@ def _opened(driver: _driver.Userland) -> tuple[str | None, str]:
     except OSError as error:
         return None, f"the loader says: {error}"
     return driver.libraries["EGL"], observed
-
-
-def _lists_nvidia(egl: _egl.LibEGL) -> bool:
-    return any(device.is_nvidia for device in egl.devices())

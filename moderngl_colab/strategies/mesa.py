@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from moderngl_colab import _egl, _glvnd, gl
+from moderngl_colab import _egl, gl
 from moderngl_colab.errors import StrategyUnavailable
 from moderngl_colab.strategies.base import Request
-from moderngl_colab.strategies.egl import device_at, first_that_serves, open_libegl
+from moderngl_colab.strategies.egl import device_at, first_that_serves, listed, open_libegl
 from moderngl_colab.strategies.glx import over_xvfb
 
 __all__ = ["Mesa"]
@@ -43,8 +43,7 @@ class Mesa:
 def _by_egl(request: Request) -> gl.GLContext:
     egl = open_libegl()
     try:
-        with _glvnd.offering(None, egl.path):
-            devices = egl.devices()
+        devices = listed(egl)
     except _egl.EGLError as error:
         raise StrategyUnavailable(str(error), remedy=_INSTALL) from error
     if request.device_index is None:
@@ -52,7 +51,7 @@ def _by_egl(request: Request) -> gl.GLContext:
     else:
         device = device_at(devices, request.device_index)
         if device.is_nvidia:
-            raise StrategyUnavailable(f"EGL device {device.index} is NVIDIA's, not Mesa's")
+            raise StrategyUnavailable(f"EGL device {device.number} is NVIDIA's, not Mesa's")
         devices = (device,)
     if not devices:
         raise StrategyUnavailable("libEGL lists no device of Mesa's", remedy=_INSTALL)
