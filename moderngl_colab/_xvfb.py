@@ -22,7 +22,7 @@ import xvfbwrapper
 
 from moderngl_colab import _glvnd, _process
 
-__all__ = ["Display", "XvfbError", "retire", "shared"]
+__all__ = ["Display", "XvfbError", "XvfbMissing", "retire", "shared"]
 
 _COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 _FAMILY_WILD = 0xFFFF
@@ -35,7 +35,11 @@ _TRIES = 10
 
 
 class XvfbError(Exception):
-    """Xvfb is there, but no display came of it; the text is its own last words."""
+    """No display came of Xvfb; the text says why, in its own last words if it left any."""
+
+
+class XvfbMissing(XvfbError):
+    """There is no Xvfb on the PATH."""
 
 
 class Display(xvfbwrapper.Xvfb):
@@ -46,12 +50,16 @@ class Display(xvfbwrapper.Xvfb):
     and sets DISPLAY for the whole process.
 
     Raises:
-        FileNotFoundError: no Xvfb on the PATH.
+        XvfbMissing: there is none.
     """
 
     def __init__(self) -> None:
         arguments = ("-nolisten", "tcp", "-nolisten", "local", "-terminate")
-        super().__init__(width=64, height=64, extra_args=arguments, environ=_server_environment())
+        environment = _server_environment()
+        try:
+            super().__init__(width=64, height=64, extra_args=arguments, environ=environment)
+        except FileNotFoundError as error:
+            raise XvfbMissing(str(error)) from error
         self.proc: subprocess.Popen[bytes] | None = None
         self._cookie = secrets.token_bytes(16)
         self._held: socket.socket | None = None
@@ -210,8 +218,8 @@ def shared() -> Iterator[Display]:
     A display whose first block fails is stopped again.
 
     Raises:
-        FileNotFoundError: no Xvfb on the PATH.
-        XvfbError: it does not come up.
+        XvfbError: there is none, or it does not come up.
+        OSError: there is no memfd_create(2), or no descriptor is left.
     """
     global _shared
     if _shared is None or not _shared.is_alive():

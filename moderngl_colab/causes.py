@@ -15,6 +15,7 @@ from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 
 __all__ = [
     "dispatch_absent",
+    "graphics",
     "no_gpu",
     "no_xvfb",
     "not_listed",
@@ -92,6 +93,12 @@ def no_gpu(environ: Mapping[str, str] = os.environ, root: str = "/") -> Strategy
     )
 
 
+def graphics(kernel: str | None, environ: Mapping[str, str] = os.environ, root: str = "/") -> str:
+    """What gives this machine the OpenGL half of the driver, for a kernel module of a version."""
+    version = "the kernel module's version" if kernel is None else kernel
+    return _platform(environ, root).give_graphics.format(version=version)
+
+
 def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable | None:
     """What is known to keep NVIDIA's EGL or GLX from serving before it is asked; None if nothing.
 
@@ -108,20 +115,20 @@ def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable 
         return StrategyUnavailable(
             f"an NVIDIA GPU is there (kernel module {kernel or 'of unknown version'}), but "
             f"lib{library}_nvidia.so.0 is in none of the directories searched{also}",
-            remedy=_graphics(kernel),
+            remedy=graphics(kernel),
             cause="userland-partial" if driver.libraries else "userland-absent",
         )
     path = driver.libraries[library]
     if kernel is not None and driver.version not in (kernel, None):
         return StrategyUnavailable(
             f"NVIDIA's kernel module is {kernel}, but {path} is {driver.version}",
-            remedy=f"reboot if the driver was upgraded just now, else {_graphics(kernel)}",
+            remedy=f"reboot if the driver was upgraded just now, else {graphics(kernel)}",
             cause="userland-mismatch",
         )
     if missing := driver.missing_siblings(library):
         return StrategyUnavailable(
             f"{path} needs {' and '.join(missing)}, which none of the directories searched has",
-            remedy=_graphics(kernel),
+            remedy=graphics(kernel),
             cause="userland-partial",
         )
     return None
@@ -143,7 +150,7 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
         return StrategyUnavailable(_NO_GRAPHICS.format(nvml.sliced), remedy=_WHOLE_GPU, cause="mig")
     return StrategyUnavailable(
         f"{observed}, though {driver.libraries['EGL']} is there; {nvml}",
-        remedy=_graphics(_driver.kernel_version()),
+        remedy=graphics(_driver.kernel_version()),
     )
 
 
@@ -195,12 +202,7 @@ _PLATFORMS = {
 }
 
 
-def _graphics(kernel: str | None) -> str:
-    version = "the kernel module's version" if kernel is None else kernel
-    return _platform().give_graphics.format(version=version)
-
-
-def _platform(environ: Mapping[str, str] = os.environ, root: str = "/") -> _Platform:
+def _platform(environ: Mapping[str, str], root: str) -> _Platform:
     """The platform, for the wording of remedies alone."""
     signs = {
         # Kaggle's image is built on Colab's and sets its variable too.

@@ -201,7 +201,7 @@ def test_a_taken_number_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_program_the_absence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
-    with pytest.raises(FileNotFoundError), _xvfb.shared():
+    with pytest.raises(_xvfb.XvfbMissing), _xvfb.shared():
         pass
 
 

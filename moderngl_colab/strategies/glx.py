@@ -75,9 +75,9 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
             if not display.blocks:
                 context.undo = partial(_xvfb.retire, display)
             return context
-    except FileNotFoundError as error:
+    except _xvfb.XvfbMissing as error:
         raise causes.no_xvfb() from error
-    except _xvfb.XvfbError as error:
+    except (_xvfb.XvfbError, OSError) as error:
         raise StrategyFailed(
             str(error),
             remedy="apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils",
