@@ -11,7 +11,7 @@ import pytest
 from rig import driver, machines
 
 LIB = str(driver.multiarch()).removeprefix("/usr")  # as the loader's cache spells it
-NVIDIA, MESA = "NVIDIA Corporation", "Mesa/X.org"
+NVIDIA, MESA = "NVIDIA Corporation", "Mesa"  # Mesa's own string differs between its versions
 
 NO_EGL_SERVER = "apt-get install -y libegl1 libgl1"
 ASK_FOR_GPU = "add to the container's resources.limits: nvidia.com/gpu: 1"
@@ -173,7 +173,7 @@ def test_every_simulated_machine_is_expected_to_do_something() -> None:
 
 @pytest.mark.parametrize(("name", "state"), STATES)
 def test_each_machine_serves_by_the_right_strategy_and_says_why(
-    chain: Callable[..., dict[str, Any]], name: str, state: str
+    chain: Callable[..., dict[str, Any]], mesa: str, name: str, state: str
 ) -> None:
     expected = EXPECTED[name]
 
@@ -190,7 +190,8 @@ def test_each_machine_serves_by_the_right_strategy_and_says_why(
     assert attempts[reached]["outcome"] == "selected"
     assert [a["outcome"] for a in attempts[reached + 1 :]] == ["skipped"] * (2 - reached)
     assert report["strategy"] == expected.strategy
-    assert report["vendor"] == report["current_vendor"] == expected.vendor
+    vendor = mesa if expected.vendor == MESA else expected.vendor
+    assert report["vendor"] == report["current_vendor"] == vendor
     assert report["software"] is expected.software
     assert report["pixel"] == "ff0000"
     assert report["pixel_again"] == "00ffff"
@@ -224,11 +225,11 @@ def test_each_machine_leaves_the_process_as_it_was(
     ("name", "state"), [(n, s) for n, s in STATES if s != "clean" and EXPECTED[n].strategy]
 )
 def test_a_raw_context_that_was_there_before_goes_on_rendering(
-    chain: Callable[..., dict[str, Any]], name: str, state: str
+    chain: Callable[..., dict[str, Any]], mesa: str, name: str, state: str
 ) -> None:
-    ours = EXPECTED[name].vendor
+    ours = mesa if EXPECTED[name].vendor == MESA else EXPECTED[name].vendor
     # Only where a package installed the driver does raw moderngl reach the GPU by itself.
-    raw = {"package": NVIDIA, "wsl2": ours}.get(name, MESA)
+    raw = {"package": NVIDIA, "wsl2": ours}.get(name, mesa)
 
     report = chain(name, state)
 
@@ -243,7 +244,7 @@ def test_a_raw_context_that_was_there_before_goes_on_rendering(
 
 @pytest.mark.parametrize("name", ["no-nvidia", "compute-only", "no-gl", "mig"])
 def test_with_software_forbidden_the_error_lists_every_attempt(
-    chain: Callable[..., dict[str, Any]], name: str
+    chain: Callable[..., dict[str, Any]], mesa: str, name: str
 ) -> None:
     report = chain(name, "raw-current" if name != "no-gl" else "clean", allow_software=False)
 
@@ -261,7 +262,7 @@ def test_with_software_forbidden_the_error_lists_every_attempt(
     assert report["warnings"] == []
     # What was current before the call is so after it, and goes on rendering.
     assert report.get("raw", []) == (
-        [] if name == "no-gl" else [f"{MESA} ffff00", f"{MESA} ffffff"]
+        [] if name == "no-gl" else [f"{mesa} ffff00", f"{mesa} ffffff"]
     )
 
 
