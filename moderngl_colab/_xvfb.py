@@ -54,12 +54,11 @@ class Display(xvfbwrapper.Xvfb):
     """
 
     def __init__(self) -> None:
-        arguments = ("-nolisten", "tcp", "-nolisten", "local", "-terminate")
-        environment = _server_environment()
         try:
-            super().__init__(width=64, height=64, extra_args=arguments, environ=environment)
-        except FileNotFoundError as error:
+            super().__init__(width=64, height=64, environ=_server_environment())
+        except OSError as error:
             raise XvfbMissing(str(error)) from error
+        self.extra_xvfb_args += ["-nolisten", "tcp", "-nolisten", "local", "-terminate"]
         self.proc: subprocess.Popen[bytes] | None = None
         self._cookie = secrets.token_bytes(16)
         self._held: socket.socket | None = None

@@ -30,7 +30,7 @@ def test_the_wheel_says_what_it_is() -> None:
         "glcontext>=3.0",
         "moderngl>=5.12",
         "nvidia-ml-py>=12.535",
-        "xvfbwrapper>=0.2.10",
+        "xvfbwrapper>=0.2.26",
     ]
 
 
