@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StrategyFailed,
         StrategyUnavailable,
     )
+    from moderngl_colab.gl import GLContext
     from moderngl_colab.info import ContextInfo, describe
     from moderngl_colab.strategies.base import Request, Strategy
 
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attempt",
     "ContextInfo",
+    "GLContext",
     "GPUContextError",
     "Outcome",
     "Request",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "Attempt": "errors",
     "ContextInfo": "info",
+    "GLContext": "gl",
     "GPUContextError": "errors",
     "Outcome": "errors",
     "Request": "strategies.base",
@@ -76,4 +79,4 @@ if not TYPE_CHECKING:  # or a type checker would take every name for one that is
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "__version__"})

@@ -44,8 +44,9 @@ def unbind(binding: Binding | None) -> None:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """A block after which the same context is current as before."""
+    """A block that starts with nothing current, and after which the same is so as before."""
     before = current()
+    unbind(before)
     try:
         yield
     finally:

@@ -20,9 +20,12 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
+
+from moderngl_colab import _process
 
 __all__ = ["DIRECTORY_VARIABLE", "NONE", "Userland", "device_nodes", "find", "kernel_version"]
 
@@ -93,21 +96,20 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
         root: the directory that stands for ``/``.
 
     Returns:
-        The first copy whose version equals the kernel module's, else the first one there is.
+        The first copy whose version equals the kernel module's, else the first one there is;
+        none in a process whose real and effective ids differ.
     """
-    try:
-        # Installing a package refreshes the loader's cache, and with it this search.
-        stamp = os.stat(os.path.join(root, "etc/ld.so.cache")).st_mtime_ns
-    except OSError:
-        stamp = 0
-    own, path = environ.get(DIRECTORY_VARIABLE, ""), environ.get("LD_LIBRARY_PATH", "")
-    return _search(own, path, root, kernel_version(root), stamp)
+    if not _process.may_steer_loader():
+        return NONE
+    directories = {path: _changed(path) for path in _directories(environ, root)}
+    there = tuple((path, when) for path, when in directories.items() if when is not None)
+    return _search(there, kernel_version(root))
 
 
 @lru_cache(maxsize=4)
-def _search(own: str, library_path: str, root: str, kernel: str | None, _stamp: int) -> Userland:
-    named = dict.fromkeys(_directories(own, library_path, root))
-    directories = tuple(filter(os.path.isdir, named))
+def _search(dated: tuple[tuple[str, int], ...], kernel: str | None) -> Userland:
+    """Look into directories; again when one of them, named with its last change, has changed."""
+    directories = tuple(path for path, _ in dated)
     copies: dict[str | None, dict[str, str]] = {}
     for directory in directories:
         for found, library, path in _vendor_libraries(directory, kernel):
@@ -116,7 +118,7 @@ def _search(own: str, library_path: str, root: str, kernel: str | None, _stamp: 
     names = dict.fromkeys(name for needs in _SIBLINGS.values() for name in needs)
     siblings = {
         name: sibling
-        for name in names
+        for name in (names if copies else ())
         if (sibling := _first_file(directories, f"libnvidia-{name}.so.{version}")) is not None
     }
     nvml = _first_file(directories, f"libnvidia-ml.so.{version}")
@@ -142,11 +144,12 @@ def device_nodes(root: str = "/") -> tuple[str, ...]:
     return tuple(os.path.join(folder, f"nvidia{n}") for n in numbers if n.isdecimal())
 
 
-def _directories(own: str, library_path: str, root: str) -> Iterator[str]:
-    if own:
-        yield os.path.abspath(own)
+def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
+    if own := environ.get(DIRECTORY_VARIABLE):
+        yield os.path.abspath(os.path.expanduser(own))
     # The loader takes an empty entry for the current directory; nothing is searched there.
-    yield from filter(os.path.isabs, re.split("[:;]", library_path))
+    library_path = environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")
+    yield from filter(os.path.isabs, library_path)
     cache = _read_bytes(os.path.join(root, "etc/ld.so.cache"))
     if b"_nvidia.so.0\0" in cache:
         for path in re.findall(rb"/[^\0]*/lib(?:EGL|GLX)_nvidia\.so\.0(?=\0)", cache):
@@ -195,6 +198,15 @@ def _version_of(path: str) -> str | None:
 def _first_file(directories: tuple[str, ...], name: str) -> str | None:
     paths = (os.path.join(directory, name) for directory in directories)
     return next(filter(os.path.isfile, paths), None)
+
+
+def _changed(folder: str) -> int | None:
+    """When a directory's list of names was last changed, in nanoseconds; None if there is none."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
 
 
 def _names(folder: str, prefix: str) -> list[str]:

@@ -38,8 +38,8 @@ class ICD(NamedTuple):
     """One vendor's description file."""
 
     path: str
-    is_file: bool
-    """Whether it can be read as a file, of a size that an ICD can have."""
+    waits: bool
+    """Whether reading it may take for ever: it is a FIFO, a device, or far too large."""
     is_nvidia: bool
     """Whether it names NVIDIA's vendor library."""
 
@@ -71,29 +71,28 @@ def icds(libegl: str | None = None, environ: Mapping[str, str] = os.environ) -> 
 def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
     """Let a libEGL that reads its vendors within this block find NVIDIA's among them.
 
-    The ICD exists in memory only. A user's own choice of vendors is left alone. What is no file
-    is left out: libglvnd might wait for ever for the writer of a FIFO.
+    The ICD exists in memory only. To a user's own choice of vendors nothing is added. What may
+    take for ever to read is left out: libglvnd waits for the writer of a FIFO.
 
     Arguments:
         library: absolute path of ``libEGL_nvidia.so.0``, or None to add nothing.
         libegl: as for :func:`icds`.
     """
-    if user_choice() is not None:
+    if not _process.may_steer_loader():
         yield
         return
     present = icds(libegl)
-    sound = [icd.path for icd in present if icd.is_file and not icd.is_nvidia]
-    if library is None:
-        if not all(icd.is_file for icd in present):
-            with _process.environment({FILENAMES_VARIABLE: ":".join(sound) or os.devnull}):
-                yield
-        else:
+    if library is None or user_choice() is not None:
+        quick = [icd.path for icd in present if not icd.waits]
+        slow = len(quick) < len(present)
+        with _process.environment({FILENAMES_VARIABLE: ":".join(quick)} if slow else {}):
             yield
         return
+    others = [icd.path for icd in present if not icd.waits and not icd.is_nvidia]
     quoted = library.replace("\\", "\\\\").replace('"', '\\"')
     content = f'{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{quoted}"}}}}'
     with _process.file_in_memory("10_nvidia.json", os.fsencode(content)) as descriptor:
-        paths = [f"/proc/self/fd/{descriptor}", *sound]
+        paths = [f"/proc/self/fd/{descriptor}", *others]
         with _process.environment({FILENAMES_VARIABLE: ":".join(paths)}):
             yield
 
@@ -148,17 +147,20 @@ def _read_icd(path: str) -> ICD:
     try:
         # Without O_NONBLOCK, opening a FIFO waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ICD(path, is_file=False, is_nvidia=False)
+    except OSError:  # libglvnd passes over it, too.
+        return ICD(path, waits=False, is_nvidia=False)
     try:
         status = os.fstat(descriptor)
-        is_file = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_ICD
-        is_nvidia = is_file and b"libEGL_nvidia.so" in os.read(descriptor, _LARGEST_ICD)
+        if not stat.S_ISREG(status.st_mode):
+            return ICD(path, waits=not stat.S_ISDIR(status.st_mode), is_nvidia=False)
+        if status.st_size > _LARGEST_ICD:
+            return ICD(path, waits=True, is_nvidia=False)
+        content = os.read(descriptor, _LARGEST_ICD)
     except OSError:
-        is_file = is_nvidia = False
+        content = b""
     finally:
         os.close(descriptor)
-    return ICD(path, is_file, is_nvidia)
+    return ICD(path, waits=False, is_nvidia=b"libEGL_nvidia.so" in content)
 
 
 def _read(path: str) -> bytes:

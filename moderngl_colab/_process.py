@@ -5,12 +5,23 @@ The only module that writes to ``os.environ``.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
-__all__ = ["declare", "environment", "file_in_memory", "may_steer_loader"]
+__all__ = [
+    "above_standard_streams",
+    "declare",
+    "environment",
+    "file_in_memory",
+    "may_steer_loader",
+]
+
+_LAST_STANDARD_STREAM = 2
+_MFD_CLOEXEC = 1
 
 
 @contextmanager
@@ -52,13 +63,48 @@ def file_in_memory(name: str, content: bytes) -> Iterator[int]:
     Raises:
         OSError: the kernel has no memfd_create(2) (before 3.17), or forbids it.
     """
-    descriptor = os.memfd_create(name)
+    descriptor = above_standard_streams(_memfd_create(name))
     try:
         with open(descriptor, "wb", closefd=False) as stream:
             stream.write(content)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def above_standard_streams(descriptor: int) -> int:
+    """The same open file, not as descriptor 0, 1 or 2.
+
+    In a process that closed those, a child's redirections would fall on it, and so would
+    whatever somebody prints.
+    """
+    if descriptor > _LAST_STANDARD_STREAM:
+        return descriptor
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LAST_STANDARD_STREAM + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _memfd_create(name: str) -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    # Pythons that were built against an old glibc, as uv's are, lack it on a system that has it.
+    try:
+        memfd_create = ctypes.CDLL(None, use_errno=True).memfd_create
+    except AttributeError:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    descriptor = int(
+        declare(memfd_create, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)(
+            os.fsencode(name), _MFD_CLOEXEC
+        )
+    )
+    if descriptor < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return descriptor
 
 
 def may_steer_loader() -> bool:

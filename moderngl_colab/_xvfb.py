@@ -167,7 +167,8 @@ class Display(xvfbwrapper.Xvfb):
         Raises:
             XvfbError: it was refused.
         """
-        connection = socket.socket(socket.AF_UNIX)
+        descriptor = socket.socket(socket.AF_UNIX).detach()
+        connection = socket.socket(fileno=_process.above_standard_streams(descriptor))
         try:
             connection.settimeout(_START_TIMEOUT)
             connection.connect(f"/tmp/.X11-unix/X{self.new_display}")
@@ -201,7 +202,7 @@ def _server_environment() -> dict[str, str]:
     In some images Xvfb aborts inside libEGL_nvidia (NVIDIA/gpu-driver-container#244).
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("__")}
-    sound = [icd.path for icd in _glvnd.icds() if icd.is_file and not icd.is_nvidia]
+    sound = [icd.path for icd in _glvnd.icds() if not icd.waits and not icd.is_nvidia]
     ours[_glvnd.FILENAMES_VARIABLE] = ":".join(sound) or os.devnull
     ours["__GLX_VENDOR_LIBRARY_NAME"] = "mesa"
     return ours

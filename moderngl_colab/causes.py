@@ -66,8 +66,9 @@ def privileged() -> StrategyUnavailable:
 
 def overridden(variable: str, environ: Mapping[str, str] = os.environ) -> StrategyUnavailable:
     """The user's own choice of vendors leaves NVIDIA out; it is obeyed."""
+    value = environ[variable] or "nothing"
     return StrategyUnavailable(
-        f"{variable}={environ[variable]} is set and leaves NVIDIA's vendor library out",
+        f"{variable} is set to {value}, and that leaves NVIDIA's vendor library out",
         remedy=f"unset {variable}",
         cause="icd-override",
     )
@@ -84,10 +85,11 @@ def no_gpu(environ: Mapping[str, str] = os.environ, root: str = "/") -> Strategy
             cause="wsl2",
         )
     # The host's kernel module shows in containers that were given no GPU, too.
+    node = "nvidia0" if os.path.exists(os.path.join(root, "dev/nvidiactl")) else "nvidiactl"
     kernel = _driver.kernel_version(root)
     module = "no kernel module is loaded" if kernel is None else f"kernel module {kernel} is loaded"
     return StrategyUnavailable(
-        f"no NVIDIA GPU is given to this machine: there is no /dev/nvidia0, and {module}",
+        f"no NVIDIA GPU is given to this machine: there is no /dev/{node}, and {module}",
         remedy=_platform(environ, root).give_gpu,
         cause="driver-absent",
     )
@@ -111,10 +113,11 @@ def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable 
     kernel = _driver.kernel_version()
     if library not in driver.libraries:
         own = os.environ.get(_driver.DIRECTORY_VARIABLE)
+        version = f" of version {driver.version}" if driver.libraries else ""
         also = f", {_driver.DIRECTORY_VARIABLE}={own} among them" if own else ""
         return StrategyUnavailable(
             f"an NVIDIA GPU is there (kernel module {kernel or 'of unknown version'}), but "
-            f"lib{library}_nvidia.so.0 is in none of the directories searched{also}",
+            f"lib{library}_nvidia.so.0{version} is in none of the directories searched{also}",
             remedy=graphics(kernel),
             cause="userland-partial" if driver.libraries else "userland-absent",
         )
@@ -150,7 +153,7 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
         return StrategyUnavailable(_NO_GRAPHICS.format(nvml.sliced), remedy=_WHOLE_GPU, cause="mig")
     return StrategyUnavailable(
         f"{observed}, though {driver.libraries['EGL']} is there; {nvml}",
-        remedy=graphics(_driver.kernel_version()),
+        remedy=graphics(_driver.kernel_version()) if nvml.error is None else _ASK_SMI,
     )
 
 
@@ -167,7 +170,7 @@ def refused(
     from moderngl_colab import _nvml
 
     nvml = _nvml.ask(driver.nvml)
-    remedy = error.remedy or "nvidia-smi shows whether the driver itself works"
+    remedy = error.remedy or _ASK_SMI
     reason = f"{error.reason}; {nvml}"
     if nvml.sliced:
         reason = f"{error.reason}; {_NO_GRAPHICS.format(nvml.sliced)}"
@@ -175,6 +178,7 @@ def refused(
     return StrategyFailed(reason, remedy=remedy, cause=cause)
 
 
+_ASK_SMI = "nvidia-smi shows whether the driver itself works"
 _NO_GRAPHICS = "{} is in MIG mode, and a MIG slice of a compute card has no graphics"
 _WHOLE_GPU = "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0"
 

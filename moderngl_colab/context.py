@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -27,6 +28,16 @@ __all__ = ["get_gpu_context"]
 
 # Drivers and libglvnd load, and the environment changes, once for the whole process.
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child nobody is left to release it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def get_gpu_context(
@@ -166,9 +177,14 @@ def _verified(context: gl.GLContext, strategy: Strategy, asked: Options) -> gl.S
         strings = gl.strings(context)
         seen = f"GL_VENDOR is {strings.vendor!r}, GL_RENDERER is {strings.renderer!r}"
         if strategy.vendor is not None and strategy.vendor not in strings.vendor:
-            raise _Rejected(f"{seen}; the vendor asked for is {strategy.vendor}")
+            raise _Rejected(
+                f"{seen}; the vendor asked for is {strategy.vendor}",
+                remedy="nvidia-smi shows whether the driver itself works",
+            )
         if gl.is_software(strings.renderer) and not asked.allow_software:
-            raise _Rejected(f"{seen}; software rendering is not allowed")
+            raise _Rejected(
+                f"{seen}; software rendering is not allowed", remedy="allow_software=True takes it"
+            )
         if strings.code < asked.request.version:
             raise _Rejected(f"{seen}; it is OpenGL {gl.spelled(strings.code)}")
     except BaseException:

@@ -51,6 +51,7 @@ def describe(context: moderngl.Context) -> ContextInfo:
     Raises:
         TypeError: it is something else.
         ValueError: it was released, and nothing is known of it.
+        RuntimeError: it cannot be made current here, for it is current in another thread.
     """
     if not isinstance(context, moderngl.Context):
         raise TypeError(f"describe() takes a moderngl.Context, not {type(context).__name__}")
@@ -60,6 +61,11 @@ def describe(context: moderngl.Context) -> ContextInfo:
         raise ValueError("this context was released before it was described")
     with _current.kept():
         context.mglo.__enter__()
+        if _current.current() is None:
+            raise RuntimeError(
+                "this context cannot be made current in this thread; a context is current in one "
+                "thread at a time: describe it there, or leave it there first"
+            )
         info = context.info
     return ContextInfo(
         strategy=None,

@@ -68,9 +68,9 @@ def options(
             f"get_gpu_context() knows no {', '.join(unknown)}; beside require, allow_software and "
             f"strategies it takes {', '.join(Settings.__annotations__)}"
         )
-    if not settings.get("standalone", True):
+    if not (standalone := settings.get("standalone", True)):
         raise ValueError(
-            "standalone=False: get_gpu_context() makes contexts of its own; "
+            f"standalone={standalone!r}: get_gpu_context() makes contexts of its own; "
             "moderngl.create_context() takes over one that is current"
         )
     if settings.get("share", False):
@@ -107,7 +107,9 @@ def _integer(name: str, value: Any) -> int:
 
 def _allowed(allow_software: bool | None) -> bool:
     if allow_software is not None:
-        return bool(allow_software)
+        if not isinstance(allow_software, bool):
+            raise TypeError(f"allow_software={allow_software!r}: True or False is needed")
+        return allow_software
     text = os.environ.get(SOFTWARE_VARIABLE, "").strip()
     if not text:
         return True
@@ -125,7 +127,9 @@ def _chain(strategies: Iterable[Strategy | str] | str | None) -> tuple[Strategy,
             return DEFAULT_STRATEGIES
         source = STRATEGIES_VARIABLE
     if isinstance(strategies, str):
-        strategies = [name.strip() for name in strategies.split(",")]
+        strategies = [name.strip() for name in strategies.split(",") if name.strip()]
+    if not isinstance(strategies, Iterable):
+        raise TypeError(f"{source}={strategies!r}: a sequence of strategies is needed")
     chain = tuple(_strategy(item, source) for item in strategies)
     if not chain:
         raise ValueError(f"{source} is empty: name at least one of {_known_names()}")

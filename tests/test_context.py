@@ -61,6 +61,14 @@ def test_what_moderngl_takes_for_a_standalone_context_is_taken(
         ({"device_index": "0"}, "TypeError: device_index='0': an int is needed, not str"),
         ({"device_index": 7}, f"ValueError: device_index=7: {TWO_DEVICES}"),
         ({"device_index": -1}, f"ValueError: device_index=-1: {TWO_DEVICES}"),
+        ({"allow_software": "no"}, "TypeError: allow_software='no': True or False is needed"),
+        (
+            {"standalone": None},
+            "ValueError: standalone=None: get_gpu_context() makes contexts of its own; "
+            "moderngl.create_context() takes over one that is current",
+        ),
+        ({"strategies": 5}, "TypeError: strategies=5: a sequence of strategies is needed"),
+        ({"strategies": ","}, f"ValueError: strategies is empty: name at least one of {KNOWN}"),
         ({"strategies": []}, f"ValueError: strategies is empty: name at least one of {KNOWN}"),
         ({"strategies": ["vulkan"]}, f"ValueError: strategies: 'vulkan' is none of {KNOWN}"),
         (
@@ -93,18 +101,25 @@ def test_the_device_index_chooses_among_the_gpus(chain: Chain) -> None:
     assert report["renderer"] == "NVIDIA Stand-in GPU 1/PCIe/SSE2"
 
 
-def test_an_index_of_mesas_device_gives_mesas_device(chain: Chain) -> None:
-    report = chain("package", device_index=1)
+@pytest.mark.parametrize(("machine", "state"), [("package", "clean"), ("colab", "raw")])
+def test_an_index_of_mesas_device_gives_mesas_device(
+    chain: Chain, machine: str, state: str
+) -> None:
+    report = chain(machine, state, device_index=1)
 
     assert (report["strategy"], report["egl_device"], report["software"]) == ("mesa", 1, True)
+    assert report["attempts"][0]["remedy"] == "leave device_index out, or ask for 0"
     assert [a["reason"] for a in report["attempts"][:2]] == [
         "EGL device 1 is not an NVIDIA GPU",
         "device_index=1 names an EGL device, and GLX chooses its own",
     ]
 
 
-def test_an_index_of_a_gpu_that_refuses_never_gives_another_device(chain: Chain) -> None:
-    report = chain("package", device_index=0, env={"STANDIN_FAULT": "init"})
+@pytest.mark.parametrize(("machine", "state"), [("package", "clean"), ("colab", "raw")])
+def test_an_index_of_a_gpu_that_refuses_never_gives_another_device(
+    chain: Chain, machine: str, state: str
+) -> None:
+    report = chain(machine, state, device_index=0, env={"STANDIN_FAULT": "init"})
 
     assert report["error"].startswith("GPUContextError: no OpenGL 3.3 context could be made:\n")
     assert report["attempts"][2]["reason"] == "EGL device 0 is NVIDIA's, not Mesa's"
@@ -116,14 +131,16 @@ def test_an_index_of_a_gpu_that_refuses_never_gives_another_device(chain: Chain)
         (
             {"__EGL_VENDOR_LIBRARY_FILENAMES": "/usr/share/glvnd/egl_vendor.d/50_mesa.json"},
             "glx",
-            ["__EGL_VENDOR_LIBRARY_FILENAMES=/usr/share/glvnd/egl_vendor.d/50_mesa.json is set and "
-             "leaves NVIDIA's vendor library out"],
+            ["__EGL_VENDOR_LIBRARY_FILENAMES is set to /usr/share/glvnd/egl_vendor.d/50_mesa.json, "
+             "and that leaves NVIDIA's vendor library out"],
         ),
         (
             {"__EGL_VENDOR_LIBRARY_DIRS": "/nowhere", "__GLX_VENDOR_LIBRARY_NAME": "mesa"},
             "mesa",
-            ["__EGL_VENDOR_LIBRARY_DIRS=/nowhere is set and leaves NVIDIA's vendor library out",
-             "__GLX_VENDOR_LIBRARY_NAME=mesa is set and leaves NVIDIA's vendor library out"],
+            ["__EGL_VENDOR_LIBRARY_DIRS is set to /nowhere, and that leaves NVIDIA's vendor "
+             "library out",
+             "__GLX_VENDOR_LIBRARY_NAME is set to mesa, and that leaves NVIDIA's vendor library "
+             "out"],
         ),
         (
             {"__EGL_VENDOR_LIBRARY_FILENAMES":
@@ -228,17 +245,11 @@ chain = [Broken(), Own("second", "NVIDIA", 1), Own("first", "NVIDIA", 0)]
 ctx = moderngl_colab.get_gpu_context(strategies=chain)
 framebuffer = ctx.simple_framebuffer((2, 2))
 framebuffer.clear(0, 0, 1)
-info = moderngl_colab.describe(ctx)
+pixel = framebuffer.read().hex()[:6]
 ctx.release()
-print(json.dumps([str(attempt) for attempt in info.attempts] + [framebuffer.read().hex()[:6]]))
+print(json.dumps([*map(str, moderngl_colab.describe(ctx).attempts), pixel]))
 """
-    seen = run(
-        python,
-        "package",
-        code.replace("framebuffer.read().hex()[:6]", "pixel").replace(
-            "info = ", "pixel = framebuffer.read().hex()[:6]\ninfo = "
-        ),
-    )
+    seen = run(python, "package", code)
 
     assert seen[0] == "broken: unavailable: the moon is full"
     assert seen[1].startswith(f"second: rejected: GL_VENDOR is '{mesa}', GL_RENDERER is ")
@@ -303,6 +314,116 @@ except moderngl_colab.GPUContextError as error:
         "empty: failed: the context gives no address for glGetString and glGetIntegerv",
         1,
     ]
+
+
+def test_a_python_without_memfd_create_reaches_the_gpu_all_the_same(python: Any) -> None:
+    code = """
+import json, os
+del os.memfd_create  # as in Pythons that were built against an old glibc
+import moderngl, moderngl_colab
+raw = moderngl.create_context(standalone=True, backend="egl")
+print(json.dumps(moderngl_colab.describe(moderngl_colab.get_gpu_context()).strategy))
+"""
+    assert run(python, "colab", code) == "egl"
+    assert run(python, "glx-only", code) == "glx"
+
+
+@pytest.mark.parametrize("machine", ["colab", "glx-only"])
+def test_where_no_memory_file_can_be_made_mesa_serves(python: Any, machine: str) -> None:
+    code = """
+import json, os, warnings
+
+def memfd_create(*_):
+    raise OSError(38, "Function not implemented")
+
+os.memfd_create = memfd_create
+import moderngl_colab
+warnings.simplefilter("ignore")
+info = moderngl_colab.describe(moderngl_colab.get_gpu_context())
+print(json.dumps([info.strategy, *[a.reason for a in info.attempts]]))
+"""
+    strategy, egl, glx, _ = run(python, machine, code)
+
+    assert strategy == "mesa"
+    assert "[Errno 38] Function not implemented" in (egl if machine == "colab" else glx)
+
+
+def test_a_driver_that_appears_later_is_found(python: Any, tmp_path: Path) -> None:
+    from rig import driver
+
+    tmp_path.chmod(0o755)
+    there = tmp_path / "there"
+    there.mkdir()
+    code = f"""
+import json, os, shutil, warnings, moderngl_colab
+warnings.simplefilter("ignore")
+os.environ["MODERNGL_COLAB_DRIVER_DIR"] = "{there}"
+
+def strategy():
+    ctx = moderngl_colab.get_gpu_context()
+    name = moderngl_colab.describe(ctx).strategy
+    ctx.release()
+    return name
+
+first = strategy()
+shutil.copytree("{tmp_path}/driver", "{there}", symlinks=True, dirs_exist_ok=True)
+print(json.dumps([first, strategy()]))
+"""
+    driver.build(tmp_path / "driver")
+
+    assert run(python, "compute-only", code) == ["mesa", "egl"]
+
+
+def test_a_user_who_closed_the_standard_streams_keeps_the_display_private(python: Any) -> None:
+    code = """
+import os, subprocess, sys, moderngl_colab
+from moderngl_colab import _xvfb
+for number in (0, 1):
+    os.close(number)
+ctx = moderngl_colab.get_gpu_context()
+with _xvfb.shared() as display:
+    name = display.name
+look = "import ctypes; x = ctypes.CDLL('libX11.so.6'); x.XOpenDisplay.restype = ctypes.c_void_p;"
+look += f"raise SystemExit(x.XOpenDisplay(b'{name}') is not None)"
+refused = subprocess.call([sys.executable, "-c", look], env={"XAUTHORITY": "/nowhere"},
+                          stderr=subprocess.DEVNULL) == 0
+raise SystemExit(0 if refused else 7)
+"""
+    assert python("glx-only", code, check=False).returncode == 0
+
+
+def test_a_child_forked_amid_a_call_makes_its_own(python: Any) -> None:
+    code = """
+import json, os, threading, warnings, moderngl_colab
+warnings.simplefilter("ignore")
+inside, go_on = threading.Event(), threading.Event()
+
+class Slow:
+    name, vendor = "slow", None
+
+    def create(self, request):
+        inside.set()
+        go_on.wait()
+        raise moderngl_colab.StrategyFailed("slow")
+
+def work():
+    try:
+        moderngl_colab.get_gpu_context(strategies=[Slow()])
+    except moderngl_colab.GPUContextError:
+        pass
+
+thread = threading.Thread(target=work)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    os._exit(moderngl_colab.describe(moderngl_colab.get_gpu_context()).strategy != "egl")
+status = os.waitpid(child, 0)[1]
+go_on.set()
+thread.join()
+print(json.dumps(status))
+"""
+    assert run(python, "colab", code, options=["-W", "ignore"]) == 0
 
 
 def test_a_bug_in_a_strategy_shows_and_what_was_current_is_so_again(python: Any) -> None:

@@ -138,7 +138,7 @@ def test_what_nvml_says_goes_with_the_refusal(chain: Chain, code: str, said: str
     )
 
 
-def test_the_second_gpu_serves_where_the_first_refuses_every_version(chain: Chain) -> None:
+def test_what_every_gpu_answers_is_told(chain: Chain) -> None:
     report = chain("colab", env={"STANDIN_GPUS": "2"}, require=990)
 
     outcome, _, reason, remedy = attempt(report, "egl")
@@ -221,11 +221,18 @@ def test_empty_entries_of_the_library_path_are_passed_over(chain: Chain, path: s
     assert (report["strategy"], report["pixel"]) == ("egl", "ff0000")
 
 
+def test_an_icd_fifo_in_the_users_own_list_does_not_hang(chain: Chain, folder: Path) -> None:
+    fifo = folder / "10_nvidia.json"
+    os.mkfifo(fifo)
+    mesa = "/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+
+    report = chain("no-nvidia", env={"__EGL_VENDOR_LIBRARY_FILENAMES": f"{fifo}:{mesa}"})
+
+    assert (report["strategy"], report["pixel"], report["changed"]) == ("mesa", "ff0000", [])
+
+
 @pytest.mark.parametrize("state", STATES)
-def test_an_icd_fifo_in_the_users_own_list_does_not_hang(
-    chain: Chain, folder: Path, state: str
-) -> None:
-    os.mkfifo(folder / "10_nvidia.json")
+def test_an_icd_fifo_on_a_machine_without_a_driver_does_not_hang(chain: Chain, state: str) -> None:
     machine = dataclasses.replace(
         machines.MACHINES["no-nvidia"],
         items=(machines.Item("/etc/glvnd/egl_vendor.d/00.json", kind="fifo"),),
@@ -234,3 +241,10 @@ def test_an_icd_fifo_in_the_users_own_list_does_not_hang(
     report = chain(machine, state)
 
     assert (report["strategy"], report["pixel"]) == ("mesa", "ff0000")
+
+
+def test_the_second_gpu_serves_where_the_first_refuses(chain: Chain) -> None:
+    report = chain("colab", env={"STANDIN_GPUS": "2", "STANDIN_FAULT": "init-first"})
+
+    assert (report["strategy"], report["egl_device"]) == ("egl", 1)
+    assert report["renderer"] == "NVIDIA Stand-in GPU 1/PCIe/SSE2"

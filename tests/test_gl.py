@@ -119,6 +119,38 @@ print(json.dumps(seen))
     assert run(python, code) == [255, 128, 0, 255, 128]
 
 
+@pytest.mark.parametrize("kinds", ["glx(), glx()", "egl(), glx()", "glx(), egl()", "egl(), egl()"])
+def test_what_was_current_before_a_with_block_may_be_released_inside_it(
+    python: Any, kinds: str
+) -> None:
+    code = f"""
+inner, outer = {kinds}
+outer.mglo.__enter__()
+with inner:
+    outer.release()
+    seen = [pixel(inner, 1)]
+print(json.dumps([*seen, pixel(egl(), 0.5)]))
+"""
+    assert run(python, code) == [255, 128]
+
+
+def test_a_connection_to_a_foreign_display_is_given_up(python: Any) -> None:
+    code = """
+import os, subprocess
+from moderngl_colab import StrategyFailed, gl
+
+# glcontext's backend goes to :0.0 where $DISPLAY cannot be opened.
+subprocess.run(["sh", "-c", "Xvfb :0 -ac -terminate -nolisten local >/dev/null 2>&1 & sleep 2"])
+os.environ["DISPLAY"] = ":4242"
+gl._probed.add((330, ":4242", "mesa"))
+try:
+    gl.create_glx(330, ":4242", "mesa")
+except StrategyFailed as error:
+    print(json.dumps(error.reason))
+"""
+    assert run(python, code) == "GLX over Xvfb: the connection went to :0.0, not to :4242"
+
+
 def test_a_context_is_released_once_however_often_it_is_asked_to(python: Any) -> None:
     code = """
 first, second = egl(), glx()

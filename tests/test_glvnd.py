@@ -38,11 +38,7 @@ def test_icds_are_read_in_the_order_of_their_names(folder: Path) -> None:
         path.name for path in folder.glob("*.json")
     )
     assert [Path(icd.path).name for icd in found if icd.is_nvidia] == ["10_nvidia.json"]
-    assert [Path(icd.path).name for icd in found if not icd.is_file] == [
-        "30_directory.json",
-        "40_fifo.json",
-        "64_dangling.json",
-    ]
+    assert [Path(icd.path).name for icd in found if icd.waits] == ["40_fifo.json"]
 
 
 def test_a_megabyte_of_white_space_does_not_hide_an_icd(tmp_path: Path) -> None:
@@ -61,7 +57,7 @@ def test_a_file_of_more_than_sixteen_megabytes_is_not_read(tmp_path: Path) -> No
 
     (found,) = _glvnd.icds(environ={"__EGL_VENDOR_LIBRARY_FILENAMES": str(path)})
 
-    assert not found.is_file
+    assert found.waits
 
 
 def test_the_list_of_files_goes_before_the_list_of_directories(folder: Path) -> None:
@@ -103,18 +99,20 @@ def system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(libegl)
 
 
-# libglvnd itself passes over files that are not JSON, or not an ICD.
-FILES = [
+# libglvnd itself passes over what is not JSON, or not an ICD, or not there.
+QUICK = [
     "20_truncated.json",
+    "30_directory.json",
     "50_mesa.json",
     "60_wrong.json",
     "61_number.json",
     "62_bytes.json",
     "63_deep.json",
+    "64_dangling.json",
 ]
 
 
-def test_the_driver_is_offered_first_and_what_is_no_file_is_left_out(system: str) -> None:
+def test_the_driver_is_offered_first_and_a_fifo_is_left_out(system: str) -> None:
     with _glvnd.offering('/opt/a "\\ b/libEGL_nvidia.so.0', system):
         first, *others = os.environ[_glvnd.FILENAMES_VARIABLE].split(":")
         content = json.loads(Path(first).read_bytes())
@@ -123,16 +121,16 @@ def test_the_driver_is_offered_first_and_what_is_no_file_is_left_out(system: str
         "file_format_version": "1.0.0",
         "ICD": {"library_path": '/opt/a "\\ b/libEGL_nvidia.so.0'},
     }
-    assert [Path(path).name for path in others] == FILES
+    assert [Path(path).name for path in others] == QUICK
     assert _glvnd.FILENAMES_VARIABLE not in os.environ
     assert not Path(first).exists()
 
 
-def test_without_a_driver_what_is_no_file_is_still_left_out(system: str) -> None:
+def test_without_a_driver_a_fifo_is_still_left_out(system: str) -> None:
     with _glvnd.offering(None, system):
         names = os.environ[_glvnd.FILENAMES_VARIABLE].split(":")
 
-    assert [Path(path).name for path in names] == FILES
+    assert [Path(path).name for path in names] == ["10_nvidia.json", *QUICK]
 
 
 def test_without_a_driver_and_with_sound_icds_nothing_is_set(system: str) -> None:

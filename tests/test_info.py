@@ -59,6 +59,47 @@ print(json.dumps([info.strategy, info.vendor, info.software, info.egl_device, in
     assert run(python, "colab", code) == [None, mesa, True, None, [], None, 255]
 
 
+def test_a_raw_glx_context_is_described_while_an_egl_one_is_current(python: Any) -> None:
+    code = """
+from moderngl_colab import _xvfb
+with _xvfb.shared():
+    raw = moderngl.create_context(standalone=True)
+ours = moderngl_colab.get_gpu_context()
+info = moderngl_colab.describe(raw)
+framebuffer = ours.simple_framebuffer((2, 2))
+framebuffer.clear(1, 0, 0)
+print(json.dumps([info.vendor, info.software, framebuffer.read()[0]]))
+"""
+    vendor, software, red = run(python, "colab", code)
+
+    assert vendor.startswith("Mesa")
+    assert (software, red) == (True, 255)
+
+
+def test_a_context_that_is_current_in_another_thread_is_not_guessed_at(python: Any) -> None:
+    code = """
+import threading
+raw = moderngl.create_context(standalone=True, backend="egl")
+seen = []
+
+def work():
+    try:
+        seen.append(moderngl_colab.describe(raw).vendor)
+    except RuntimeError as error:
+        seen.append(str(error))
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(json.dumps([*seen, moderngl_colab.describe(raw).software]))
+"""
+    assert run(python, "no-nvidia", code) == [
+        "this context cannot be made current in this thread; a context is current in one thread at "
+        "a time: describe it there, or leave it there first",
+        True,
+    ]
+
+
 def test_describing_keeps_no_context_alive(python: Any) -> None:
     code = """
 ctx = moderngl_colab.get_gpu_context()

@@ -25,7 +25,7 @@ NO_XVFB = ("unavailable", "no-xvfb", "there is no Xvfb on the PATH", "apt-get in
 NO_GPU = (
     "unavailable",
     "driver-absent",
-    "no NVIDIA GPU is given to this machine: there is no /dev/nvidia0, and no kernel module is "
+    "no NVIDIA GPU is given to this machine: there is no /dev/nvidiactl, and no kernel module is "
     "loaded",
     ASK_FOR_GPU,
 )
@@ -44,12 +44,12 @@ WSL2 = (
 )
 
 
-def absent(half: str, cause: str = "userland-absent") -> tuple[str, ...]:
+def absent(half: str, version: str = "") -> tuple[str, ...]:
     return (
         "unavailable",
-        cause,
-        f"an NVIDIA GPU is there (kernel module 550.54.15), but lib{half}_nvidia.so.0 is in none "
-        "of the directories searched",
+        "userland-partial" if version else "userland-absent",
+        f"an NVIDIA GPU is there (kernel module 550.54.15), but lib{half}_nvidia.so.0{version} is "
+        "in none of the directories searched",
         ASK_FOR_GRAPHICS,
     )
 
@@ -102,7 +102,7 @@ EXPECTED = {
     "compute-only": on_cpu(absent("EGL"), absent("GLX")),
     "gke": ON_GPU,
     "kaggle": ON_GPU,
-    "glx-only": Expected("glx", (absent("EGL", "userland-partial"),)),
+    "glx-only": Expected("glx", (absent("EGL", " of version 550.54.15"),)),
     "no-libegl": Expected("glx", (NO_LIBEGL,)),
     "no-gl": Expected(
         None,
@@ -121,7 +121,7 @@ EXPECTED = {
         ),
     ),
     "no-libegl-no-nvidia": on_cpu(NO_LIBEGL, NO_GPU),
-    "no-xvfb": on_cpu(absent("EGL", "userland-partial"), NO_XVFB),
+    "no-xvfb": on_cpu(absent("EGL", " of version 550.54.15"), NO_XVFB),
     "no-xvfb-no-nvidia": Expected(
         None,
         (

@@ -76,7 +76,7 @@ print(json.dumps([seen.vendor, seen.code, pixel(context, 1), environment == dict
 def test_two_contexts_live_side_by_side_and_each_is_released_alone(python: Any, name: str) -> None:
     code = """
 first = strategy.create(Request(330))
-gl.discard  # a second one is made while nothing is current, as the chain does it
+# The chain makes each one while nothing is current.
 first.__exit__(None, None, None)
 second = strategy.create(Request(330))
 seen = [pixel(second, 1)]

@@ -22,9 +22,6 @@ class DirectEGL:
     name = "egl"
     vendor = "NVIDIA"
 
-    def __init__(self) -> None:
-        self._serving: _egl.LibEGL | None = None
-
     def create(self, request: Request) -> gl.GLContext:
         """Make the context on ``request.device_index``, or on the first NVIDIA GPU that serves.
 
@@ -33,30 +30,36 @@ class DirectEGL:
             StrategyFailed: every device refused.
             ValueError: there is no EGL device of that index.
         """
-        if self._serving is None:
-            self._serving = _find(request.device_index)
-        devices = self._serving.devices()
+        egl = _serving[0] if _serving else _find(request.device_index)
+        devices = egl.devices()
         if request.device_index is None:
             devices = tuple(device for device in devices if device.is_nvidia)
         else:
             device = device_at(devices, request.device_index)
             if not device.is_nvidia:
-                raise StrategyUnavailable(f"EGL device {device.number} is not an NVIDIA GPU")
+                raise StrategyUnavailable(
+                    f"EGL device {device.number} is not an NVIDIA GPU",
+                    remedy=f"leave device_index out, or ask for {_numbers(devices)}",
+                )
             devices = (device,)
         try:
-            return first_that_serves(self._serving, devices, request.version)
+            return first_that_serves(egl, devices, request.version)
         except StrategyFailed as error:
             raise causes.refused(error, _driver.find()) from error
 
 
+# The instance that lists NVIDIA's devices, once it is found: which vendors it read never changes.
+_serving: list[_egl.LibEGL] = []
+
+
 def open_libegl() -> _egl.LibEGL:
-    """The ordinary libEGL.
+    """The libEGL whose list of devices counts: the one that lists NVIDIA's, else the ordinary one.
 
     Raises:
         StrategyUnavailable: it is not there.
     """
     try:
-        return _egl.opened()
+        return _serving[0] if _serving else _egl.opened()
     except OSError as error:
         raise causes.dispatch_absent(error) from error
 
@@ -121,24 +124,34 @@ def _find(index: int | None) -> _egl.LibEGL:
     ordinary = open_libegl()
     choice = _glvnd.user_choice()
     offered = choice is None or any(icd.is_nvidia for icd in _glvnd.icds())
-    driver = _driver.find() if offered and _process.may_steer_loader() else _driver.NONE
+    driver = _driver.find() if offered else _driver.NONE
     library, observed = _opened(driver)
     try:
-        if any(device.is_nvidia for device in listed(ordinary, library)):
+        if _serves(ordinary, library):
             return ordinary
         if came_late and library is not None:
             private = _egl.opened(_glvnd.private_libegl(ordinary.path))
-            if any(device.is_nvidia for device in listed(private, library)):
+            if _serves(private, library):
                 return private
         if index is not None:
             device_at(ordinary.devices(), index)
     except (_egl.EGLError, OSError) as error:
-        observed = str(error)
+        observed = f"libEGL could not be asked ({error})"
     if choice is not None and not offered:
         raise causes.overridden(choice)
     if not _process.may_steer_loader():
         raise causes.privileged()
     raise causes.not_listed(driver, observed)
+
+
+def _serves(egl: _egl.LibEGL, library: str | None) -> bool:
+    if any(device.is_nvidia for device in listed(egl, library)):
+        _serving.append(egl)
+    return bool(_serving)
+
+
+def _numbers(devices: Sequence[_egl.Device]) -> str:
+    return " or ".join(str(device.number) for device in devices if device.is_nvidia)
 
 
 def _opened(driver: _driver.Userland) -> tuple[str | None, str]:

@@ -33,13 +33,16 @@ class NvidiaGLX:
         """
         if request.device_index is not None:
             raise StrategyUnavailable(
-                f"device_index={request.device_index} names an EGL device, and GLX chooses its own"
+                f"device_index={request.device_index} names an EGL device, and GLX chooses its own",
+                remedy="leave device_index out",
             )
         if not _process.may_steer_loader():
             raise causes.privileged()
         choice = os.environ.get(VENDOR_VARIABLE)
         if choice is not None and choice != "nvidia":
             raise causes.overridden(VENDOR_VARIABLE)
+        if (absent := causes.no_gpu()) is not None:
+            raise absent
         driver = _driver.find()
         if (known := causes.obstacle("GLX", driver)) is not None:
             raise known
@@ -62,6 +65,8 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
         StrategyUnavailable: libGL or Xvfb is absent.
         StrategyFailed: the display did not come up, or refused.
     """
+    if not _process.may_steer_loader():
+        raise causes.privileged()
     try:
         _glx.LibGLX()
     except OSError as error:
@@ -77,7 +82,9 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
             return context
     except _xvfb.XvfbMissing as error:
         raise causes.no_xvfb() from error
-    except (_xvfb.XvfbError, OSError) as error:
+    except OSError as error:
+        raise StrategyFailed(f"Xvfb could not be used: {error}", cause="xvfb-start") from error
+    except _xvfb.XvfbError as error:
         raise StrategyFailed(
             str(error),
             remedy="apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils",

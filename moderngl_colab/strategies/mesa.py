@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moderngl_colab import _egl, gl
-from moderngl_colab.errors import StrategyUnavailable
+from moderngl_colab.errors import StrategyError, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 from moderngl_colab.strategies.egl import device_at, first_that_serves, listed, open_libegl
 from moderngl_colab.strategies.glx import over_xvfb
@@ -32,8 +32,8 @@ class Mesa:
                 raise
             try:
                 return over_xvfb("mesa", request.version)
-            except StrategyUnavailable as by_glx:
-                raise StrategyUnavailable(
+            except StrategyError as by_glx:
+                raise type(by_glx)(
                     f"{by_egl.reason}; by GLX: {by_glx.reason}",
                     remedy=by_egl.remedy,
                     cause=by_egl.cause,
@@ -51,7 +51,10 @@ def _by_egl(request: Request) -> gl.GLContext:
     else:
         device = device_at(devices, request.device_index)
         if device.is_nvidia:
-            raise StrategyUnavailable(f"EGL device {device.number} is NVIDIA's, not Mesa's")
+            raise StrategyUnavailable(
+                f"EGL device {device.number} is NVIDIA's, not Mesa's",
+                remedy="leave device_index out",
+            )
         devices = (device,)
     if not devices:
         raise StrategyUnavailable("libEGL lists no device of Mesa's", remedy=_INSTALL)

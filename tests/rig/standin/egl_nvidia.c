@@ -184,7 +184,7 @@ static EGLBoolean initialize(EGLDisplay display, EGLint *major, EGLint *minor) {
         raise(SIGSEGV);
     while (standin_fault("hang"))
         pause();
-    if (standin_fault("init") || visible_gpus() == 0)
+    if (standin_fault("init") || (gpu == 0 && standin_fault("init-first")) || visible_gpus() == 0)
         return fail(EGL_NOT_INITIALIZED);
     EGLBoolean (*real)(EGLDisplay, EGLint *, EGLint *) = (void *)mesa_eglInitialize;
     if (!real(mesa_display, major, minor))
