@@ -29,7 +29,7 @@ class Strategy(Protocol):
             name = "second-gpu"
             vendor = "NVIDIA"
 
-            def create(self, request):
+            def create(self, request: Request) -> GLContext:
                 egl = glcontext.get_backend_by_name("egl")
                 try:
                     return egl(mode="standalone", glversion=request.version, device_index=1)

@@ -10,6 +10,7 @@ import moderngl_colab
 from moderngl_colab import (
     Attempt,
     ContextInfo,
+    GLContext,
     GPUContextError,
     Outcome,
     Request,
@@ -20,7 +21,6 @@ from moderngl_colab import (
     describe,
     get_gpu_context,
 )
-from moderngl_colab.gl import GLContext
 from moderngl_colab.strategies import DEFAULT_STRATEGIES
 
 
