@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -40,8 +39,6 @@ _SIBLINGS: Mapping[str, tuple[str, ...]] = {
     "GLX": ("gpucomp", "tls", "glsi", "glcore"),
 }
 _OPTIONAL_SIBLINGS = frozenset({"gpucomp"})
-
-_VERSION = r"\d+\.\d+(?:\.\d+)?"
 
 
 class Userland(NamedTuple):
@@ -127,11 +124,10 @@ def _search(dated: tuple[tuple[str, int], ...], kernel: str | None) -> Userland:
 
 def kernel_version(root: str = "/") -> str | None:
     """The version of the loaded NVIDIA kernel module, for instance ``"550.54.15"``, or None."""
-    text = _read(os.path.join(root, "proc/driver/nvidia/version"))
-    if text and (match := re.search(rf"Kernel Module\b.*?\s({_VERSION})\s", text)):
-        return match[1]
-    text = _read(os.path.join(root, "sys/module/nvidia/version"))
-    return match[0] if text and (match := re.match(_VERSION, text)) else None
+    first_line = _read(os.path.join(root, "proc/driver/nvidia/version")).partition("\n")[0]
+    words = first_line.partition("Kernel Module")[2].split()
+    words += _read(os.path.join(root, "sys/module/nvidia/version")).split()
+    return next(filter(_is_version, words), None)
 
 
 def device_nodes(root: str = "/") -> tuple[str, ...]:
@@ -152,8 +148,11 @@ def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
     yield from filter(os.path.isabs, library_path)
     cache = _read_bytes(os.path.join(root, "etc/ld.so.cache"))
     if b"_nvidia.so.0\0" in cache:
-        for path in re.findall(rb"/[^\0]*/lib(?:EGL|GLX)_nvidia\.so\.0(?=\0)", cache):
-            yield os.path.join(root, os.path.dirname(os.fsdecode(path)).lstrip("/"))
+        for name in cache.split(b"\0"):
+            if name.startswith(b"/") and name.endswith(
+                (b"/libEGL_nvidia.so.0", b"/libGLX_nvidia.so.0")
+            ):
+                yield os.path.join(root, os.path.dirname(os.fsdecode(name)).lstrip("/"))
     multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
     known = (
         "usr/lib64-nvidia",
@@ -186,13 +185,19 @@ def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[tuple[str 
 
 def _version_of(path: str) -> str | None:
     resolved = os.path.realpath(path).rpartition(".so.")[2]
-    if re.fullmatch(_VERSION, resolved):
+    if _is_version(resolved):
         return resolved
     # A copy that lost its symbolic links: the siblings beside it still bear the version.
     for sibling in _names(os.path.dirname(path), "libnvidia-glsi.so."):
-        if re.fullmatch(_VERSION, version := sibling.rpartition(".so.")[2]):
+        if _is_version(version := sibling.rpartition(".so.")[2]):
             return version
     return None
+
+
+def _is_version(text: str) -> bool:
+    """Whether it is written as NVIDIA's versions are, ``535.98`` or ``550.54.15``."""
+    numbers = text.split(".")
+    return len(numbers) in (2, 3) and all(number.isdecimal() for number in numbers)
 
 
 def _first_file(directories: tuple[str, ...], name: str) -> str | None:

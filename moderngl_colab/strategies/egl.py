@@ -123,6 +123,8 @@ def _find(index: int | None) -> _egl.LibEGL:
     came_late = bool(_egl.loaded())
     ordinary = open_libegl()
     choice = _glvnd.user_choice()
+    if ordinary.asked and index is None and choice is None and (absent := causes.no_gpu()):
+        raise absent  # Its devices never change, and without a GPU no other instance has more.
     offered = choice is None or any(icd.is_nvidia for icd in _glvnd.icds())
     driver = _driver.find() if offered else _driver.NONE
     library, observed = _opened(driver)
