@@ -180,8 +180,11 @@ def program(folder: Path, text: str) -> dict[str, str]:
 REINSTALL = "apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils"
 
 
-def test_an_xvfb_that_ends_at_once_is_quoted(chain: Chain, folder: Path) -> None:
-    report = chain("glx-only", env=program(folder, 'exec /usr/bin/Xvfb "$@" -no-such-option'))
+@pytest.mark.parametrize("state", STATES)
+def test_an_xvfb_that_ends_at_once_is_quoted(chain: Chain, folder: Path, state: str) -> None:
+    xvfb = program(folder, 'exec /usr/bin/Xvfb "$@" -no-such-option')
+
+    report = chain("glx-only", state, env=xvfb)
 
     assert attempt(report, "glx") == (
         "failed",
@@ -214,9 +217,12 @@ def test_an_xvfb_that_does_not_answer_is_ended(chain: Chain, folder: Path) -> No
     assert_nothing_left(report)
 
 
+@pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("path", [":/usr/lib64-nvidia::", "::/nowhere:/usr/lib64-nvidia", "::"])
-def test_empty_entries_of_the_library_path_are_passed_over(chain: Chain, path: str) -> None:
-    report = chain("colab", env={"LD_LIBRARY_PATH": path})
+def test_empty_entries_of_the_library_path_are_passed_over(
+    chain: Chain, path: str, state: str
+) -> None:
+    report = chain("colab", state, env={"LD_LIBRARY_PATH": path})
 
     assert (report["strategy"], report["pixel"]) == ("egl", "ff0000")
 
