@@ -11,10 +11,10 @@ import ctypes
 import re
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
-from weakref import WeakValueDictionary
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from moderngl_colab import _current, _egl, _glx
+from moderngl_colab._handle import Handle
 from moderngl_colab.errors import StrategyFailed
 
 __all__ = [
@@ -63,62 +63,6 @@ class Strings(NamedTuple):
     version: str
     code: int
     """The version as moderngl writes it, for instance 330."""
-
-
-class Handle:
-    """A context made here, as a :class:`GLContext`.
-
-    Arguments:
-        backend: glcontext's object.
-        load: address of a GL function by name.
-        egl_device: index of the EGL device it was made on; None for GLX.
-    """
-
-    def __init__(
-        self, backend: Any, load: Callable[[str], int], egl_device: int | None = None
-    ) -> None:
-        # An attribute, not a method: moderngl calls it for every GL function there is.
-        self.load = load
-        self.egl_device = egl_device
-        self.undo: Callable[[], None] | None = None
-        """What takes back whatever was started for this context alone."""
-        self._backend = backend
-        self._binding = _current.current()
-        self._entered: list[tuple[_current.Binding | None, Handle | None]] = []
-        self.released = False
-        _living[self._binding] = self
-
-    def release(self) -> None:
-        """Destroy the context; if another one is current, it stays so."""
-        self.released = True
-        if _living.get(self._binding) is self:
-            del _living[self._binding]
-        before = _current.current()
-        _current.unbind(before)
-        self._backend.release()
-        if before != self._binding:
-            _current.bind(before)
-
-    def __enter__(self) -> Self:
-        before = _current.current()
-        self._entered.append((before, _living.get(before)))
-        if before != self._binding:
-            _current.unbind(before)
-            _current.bind(self._binding)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        # Without an __enter__ before it, as glcontext's EGL backend has it: leave nothing current.
-        before, owner = self._entered.pop() if self._entered else (None, None)
-        if owner is not None and owner.released:
-            before = None  # To bind what is gone would end the process.
-        if before != self._binding:
-            _current.unbind(_current.current())
-            _current.bind(before)
-
-
-# To know, when a with-block ends, whether what was current before it still is there.
-_living: WeakValueDictionary[_current.Binding | None, Handle] = WeakValueDictionary()
 
 
 def create_egl(egl: _egl.LibEGL, device: _egl.Device, version: int) -> Handle:
