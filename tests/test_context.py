@@ -94,6 +94,18 @@ def test_without_libegl_devices_the_index_is_checked_against_those_of_mesa(chain
     assert report["error"] == "ValueError: device_index=1: of EGL devices there are 1, of index 0"
 
 
+@pytest.mark.parametrize(
+    ("machine", "arguments"),
+    [("no-libegl", {}), ("no-gl", {}), ("colab", {"strategies": ["glx"]})],
+)
+def test_a_negative_index_is_an_error_where_no_device_can_be_counted(
+    chain: Chain, machine: str, arguments: dict[str, Any]
+) -> None:
+    report = chain(machine, device_index=-1, **arguments)
+
+    assert report["error"] == "ValueError: device_index=-1: EGL devices are numbered from 0"
+
+
 def test_the_device_index_chooses_among_the_gpus(chain: Chain) -> None:
     report = chain("colab", "raw", device_index=1, env={"STANDIN_GPUS": "3"})
 

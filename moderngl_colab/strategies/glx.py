@@ -30,8 +30,13 @@ class NvidiaGLX:
         Raises:
             StrategyUnavailable: the driver, libGL or Xvfb is absent, or a device was asked for.
             StrategyFailed: the driver or the server refused.
+            ValueError: the index of the device is negative.
         """
         if request.device_index is not None:
+            if request.device_index < 0:
+                raise ValueError(
+                    f"device_index={request.device_index}: EGL devices are numbered from 0"
+                )
             raise StrategyUnavailable(
                 f"device_index={request.device_index} names an EGL device, and GLX chooses its own",
                 remedy="leave device_index out",
