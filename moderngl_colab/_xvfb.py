@@ -62,6 +62,7 @@ class Display(xvfbwrapper.Xvfb):
         self.proc: subprocess.Popen[bytes] | None = None
         self._cookie = secrets.token_bytes(16)
         self._held: socket.socket | None = None
+        self._owner = os.getpid()
         self.blocks = 0
         """How often it served."""
 
@@ -119,7 +120,20 @@ class Display(xvfbwrapper.Xvfb):
         if self._held is not None:
             self._held.close()
             self._held = None
+        server = self.proc
         super().stop()
+        if server is not None and self._owner == os.getpid():
+            self._sweep(server.pid)
+
+    def _sweep(self, server: int) -> None:
+        """Remove what a server leaves in /tmp that was killed."""
+        lock = f"/tmp/.X{self.new_display}-lock"
+        with contextlib.suppress(OSError, ValueError):
+            with open(lock, encoding="ascii") as stream:
+                if int(stream.read()) != server:
+                    return
+            os.unlink(lock)
+            os.unlink(f"/tmp/.X11-unix/X{self.new_display}")
 
     def is_alive(self) -> bool:
         """False once the server has ended."""
@@ -222,7 +236,9 @@ def shared() -> Iterator[Display]:
         OSError: there is no memfd_create(2), or no descriptor is left.
     """
     global _shared
-    if _shared is None or not _shared.is_alive():
+    if _shared is not None and not _shared.is_alive():
+        retire(_shared)
+    if _shared is None:
         display = Display()
         display.start()
         atexit.register(display.let_go)

@@ -161,10 +161,30 @@ display.proc.wait()
 with _xvfb.shared() as other:
     print(other is not display, other.is_alive())
 """
-    process, _, _ = start(DISPLAY + code)
+    process, _, name = start(DISPLAY + code)
     output, errors = process.communicate("\n", timeout=20)
 
     assert (output, errors) == ("True True\n", "")
+    number = name.removeprefix(":")
+    assert not {path for path in sockets() if path.endswith((f"X{number}", f"X{number}-lock"))}
+
+
+def test_a_forked_child_starts_a_display_of_its_own_and_leaves_its_parents_alone() -> None:
+    code = """
+sys.stdin.readline()
+child = os.fork()
+if child == 0:
+    with _xvfb.shared() as own:
+        os._exit(own.name == display.name)
+status = os.waitpid(child, 0)[1]
+with _xvfb.shared() as still:
+    print(status, still is display, os.path.exists(f"/tmp/.X11-unix/X{display.new_display}"))
+"""
+    process, server, _ = start(DISPLAY + code)
+    output, errors = process.communicate("\n", timeout=20)
+
+    assert (output, errors) == ("0 True True\n", "")
+    assert ended(server)
 
 
 def test_the_server_never_reads_nvidias_icd(python: Any) -> None:
