@@ -17,6 +17,7 @@ since the two halves of the driver speak a private protocol that changes with ea
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import stat
@@ -75,10 +76,8 @@ class Userland(NamedTuple):
         """
         for name in _SIBLINGS[library]:
             if name in self.siblings:
-                try:
+                with contextlib.suppress(OSError):  # What is wrong, opening `library` says.
                     ctypes.CDLL(self.siblings[name])
-                except OSError:
-                    continue  # Opening `library` says what is wrong, if it matters.
         ctypes.CDLL(self.libraries[library])
 
 

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Callable
-from ctypes import POINTER, byref, c_char_p, c_int32, c_uint32, c_void_p
+from ctypes import byref, c_char_p, c_int32, c_uint32, c_void_p
 from typing import Any, NamedTuple
 
 from moderngl_colab._process import declare
@@ -35,6 +35,7 @@ _ERRORS = """
     EGL_BAD_NATIVE_WINDOW EGL_BAD_PARAMETER EGL_BAD_SURFACE EGL_CONTEXT_LOST
 """.split()  # noqa: SIM905  - a list of literals would fill a screen
 _FIRST_ERROR = 0x3000
+_BAD_CONFIG, _BAD_PARAMETER = 0x3005, 0x300C
 
 _EXTENSIONS = 0x3055
 _DRAW, _READ = 0x3059, 0x305A
@@ -49,7 +50,7 @@ _CONFIG = (c_int32 * 11)(
 
 
 def error_name(code: int) -> str:
-    """``"EGL_BAD_MATCH (0x3009)"`` for 0x3009; the number alone for an unknown one."""
+    """``"EGL_BAD_MATCH (0x3009)"`` for 0x3009, ``"unknown error (0x1234)"`` for 0x1234."""
     offset = code - _FIRST_ERROR
     name = _ERRORS[offset] if 0 <= offset < len(_ERRORS) else "unknown error"
     return f"{name} ({code:#06x})"
@@ -111,19 +112,13 @@ class LibEGL:
     def __init__(self, name: str = SONAME, mode: int = ctypes.DEFAULT_MODE) -> None:
         self.name = name
         self._devices: tuple[Device, ...] | None = None
-        self._ready: dict[int, int] = {}
+        self._ready: set[int] = set()
         self._lib = lib = ctypes.CDLL(name, mode)
         self._get_error = declare(lib.eglGetError, c_int32)
         self._get_proc_address = declare(lib.eglGetProcAddress, c_void_p, c_char_p)
         self._initialize = declare(lib.eglInitialize, c_uint32, c_void_p, c_void_p, c_void_p)
         self._choose_config = declare(
-            lib.eglChooseConfig,
-            c_uint32,
-            c_void_p,
-            c_void_p,
-            c_void_p,
-            c_int32,
-            POINTER(c_int32),
+            lib.eglChooseConfig, c_uint32, c_void_p, c_void_p, c_void_p, c_int32, c_void_p
         )
         self._current_context = declare(lib.eglGetCurrentContext, c_void_p)
         self._current_display = declare(lib.eglGetCurrentDisplay, c_void_p)
@@ -185,8 +180,8 @@ class LibEGL:
             self._choose_config(display, _CONFIG, byref(config), 1, byref(count)),
         )
         if count.value < 1:
-            raise EGLError("eglChooseConfig", _FIRST_ERROR + _ERRORS.index("EGL_BAD_CONFIG"))
-        self._ready[device.number] = display
+            raise EGLError("eglChooseConfig", _BAD_CONFIG)
+        self._ready.add(device.number)
 
     def current(self) -> Binding | None:
         """What is current in this thread, whichever instance of libEGL bound it."""
@@ -221,7 +216,7 @@ class LibEGL:
     def _extension(self, name: str, result: type, *arguments: type) -> Callable[..., Any]:
         address = self._get_proc_address(name.encode())
         if not address:
-            raise EGLError(name, _FIRST_ERROR + _ERRORS.index("EGL_BAD_PARAMETER"))
+            raise EGLError(name, _BAD_PARAMETER)
         return ctypes.CFUNCTYPE(result, *arguments)(address)
 
 

@@ -75,6 +75,7 @@ class Display(xvfbwrapper.Xvfb):
 
         Raises:
             XvfbError: it ended at once, did not answer in time, or refused the connection.
+            OSError: the system refused a process, a file in memory or a socket.
         """
         for _ in range(_TRIES):
             number = _FIRST_NUMBER + secrets.randbelow(_NUMBERS)
@@ -84,10 +85,8 @@ class Display(xvfbwrapper.Xvfb):
                     try:
                         self._launch(errors)
                         return
-                    except BaseException as error:
+                    except BaseException:
                         self.stop()
-                        if isinstance(error, OSError):
-                            raise XvfbError(f"Xvfb could not be started: {error}") from error
                         raise
         raise XvfbError(f"no display number was free in {_TRIES} tries")
 
@@ -233,7 +232,7 @@ def shared() -> Iterator[Display]:
 
     Raises:
         XvfbError: there is none, or it does not come up.
-        OSError: there is no memfd_create(2), or no descriptor is left.
+        OSError: as for :meth:`Display.start`.
     """
     global _shared
     if _shared is not None and not _shared.is_alive():

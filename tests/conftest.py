@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -19,28 +19,12 @@ PROGRAMS = Path(__file__).parent / "programs"
 PLATFORM = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
 
-class Python(Protocol):
-    """Runs Python code or a program of tests/programs in a simulated machine."""
-
-    def __call__(
-        self,
-        machine: str | machines.Machine,
-        code: str | Path,
-        *arguments: str,
-        env: Mapping[str, str] | None = None,
-        options: Sequence[str] = (),
-        uid: int | None = None,
-        timeout: float = 60,
-        check: bool = True,
-    ) -> machines.Finished:
-        """Give the finished process; without `check`, also one that failed."""
-
-
 @pytest.fixture(scope="session")
-def python() -> Python:
-    """Run Python in a simulated machine; the tests that need one are skipped where none can be.
+def python() -> Callable[..., machines.Finished]:
+    """Run Python code, or a program of tests/programs, in a simulated machine.
 
-    In CI they fail instead: there, a machine can be made.
+    It gives the finished process, without `check` also one that failed. The tests that need a
+    machine are skipped where none can be made; in CI they fail instead: there, one can.
     """
     if (why := machines.available()) is not None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
@@ -95,7 +79,7 @@ def mesa(chain: Callable[..., dict[str, Any]]) -> str:
 
 
 @pytest.fixture(scope="session")
-def chain(python: Python) -> Callable[..., dict[str, Any]]:
+def chain(python: Callable[..., machines.Finished]) -> Callable[..., dict[str, Any]]:
     """Call get_gpu_context() in a simulated machine, as programs/chain.py does it."""
 
     def call(
