@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # A type checker knows better; importing typing costs mor
 if TYPE_CHECKING:
     from moderngl_colab import errors, strategies
     from moderngl_colab.context import get_gpu_context
+    from moderngl_colab.diagnostics.report import Report, Verdict, diagnose
     from moderngl_colab.errors import (
         Attempt,
         GPUContextError,
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
         StrategyFailed,
         StrategyUnavailable,
     )
+    from moderngl_colab.findings.finding import Finding, Severity
     from moderngl_colab.gl import GLContext
     from moderngl_colab.info import ContextInfo, describe
+    from moderngl_colab.launch import prepare_environment
+    from moderngl_colab.machine import Machine
     from moderngl_colab.strategies.base import Request, Strategy
 
 __version__ = "0.1.0"
@@ -32,33 +36,47 @@ __version__ = "0.1.0"
 __all__ = [
     "Attempt",
     "ContextInfo",
+    "Finding",
     "GLContext",
     "GPUContextError",
+    "Machine",
     "Outcome",
+    "Report",
     "Request",
+    "Severity",
     "SoftwareRenderingWarning",
     "Strategy",
     "StrategyFailed",
     "StrategyUnavailable",
+    "Verdict",
     "describe",
+    "diagnose",
     "errors",
     "get_gpu_context",
+    "prepare_environment",
     "strategies",
 ]
 
 _HOMES = {
     "Attempt": "errors",
     "ContextInfo": "info",
+    "Finding": "findings.finding",
     "GLContext": "gl",
     "GPUContextError": "errors",
+    "Machine": "machine",
     "Outcome": "errors",
+    "Report": "diagnostics.report",
     "Request": "strategies.base",
+    "Severity": "findings.finding",
     "SoftwareRenderingWarning": "errors",
     "Strategy": "strategies.base",
     "StrategyFailed": "errors",
     "StrategyUnavailable": "errors",
+    "Verdict": "diagnostics.report",
     "describe": "info",
+    "diagnose": "diagnostics.report",
     "get_gpu_context": "context",
+    "prepare_environment": "launch",
 }
 
 

@@ -1,4 +1,4 @@
-"""Where NVIDIA's userland is, its version, and the kernel module's version.
+"""Where NVIDIA's userland is, and its version.
 
 Containers mount the driver where the loader does not look, and images bring a second one of
 another version. So the directories are searched here, in this order:
@@ -25,13 +25,21 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from moderngl_colab import _process
+from moderngl_colab import _files, _kernel, _loader, _process
 
-__all__ = ["DIRECTORY_VARIABLE", "NONE", "Userland", "device_nodes", "find", "kernel_version"]
+__all__ = [
+    "DIRECTORY_VARIABLE",
+    "NONE",
+    "VENDOR_LIBRARIES",
+    "Copy",
+    "Userland",
+    "copies",
+    "find",
+]
 
 DIRECTORY_VARIABLE = "MODERNGL_COLAB_DRIVER_DIR"
 
-_VENDOR_LIBRARIES = ("EGL", "GLX")
+VENDOR_LIBRARIES = ("EGL", "GLX")
 
 _SIBLINGS: Mapping[str, tuple[str, ...]] = {
     # In an order in which each one's own needs are open before it: glsi is needed by eglcore, tls
@@ -40,6 +48,16 @@ _SIBLINGS: Mapping[str, tuple[str, ...]] = {
     "GLX": ("gpucomp", "tls", "glsi", "glcore"),
 }
 _OPTIONAL_SIBLINGS = frozenset({"gpucomp"})
+
+
+class Copy(NamedTuple):
+    """One of libglvnd's vendor libraries of NVIDIA, wherever it lies."""
+
+    version: str | None
+    """As in :class:`Userland`."""
+    library: str
+    """``"EGL"`` or ``"GLX"``."""
+    path: str
 
 
 class Userland(NamedTuple):
@@ -97,61 +115,52 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
     """
     if not _process.may_steer_loader():
         return NONE
-    directories = {path: _changed(path) for path in _directories(environ, root)}
-    there = tuple((path, when) for path, when in directories.items() if when is not None)
-    return _search(there, kernel_version(root))
+    return _search(_dated(environ, root), _kernel.version(root))
+
+
+def copies(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[Copy, ...]:
+    """Every copy of the vendor libraries, in the order of the search, each file once.
+
+    Arguments:
+        environ: as for :func:`find`.
+        root: as for :func:`find`.
+    """
+    return _copies(_dated(environ, root), _kernel.version(root))
 
 
 @lru_cache(maxsize=4)
 def _search(dated: tuple[tuple[str, int], ...], kernel: str | None) -> Userland:
     """Look into directories; again when one of them, named with its last change, has changed."""
     directories = tuple(path for path, _ in dated)
-    copies: dict[str | None, dict[str, str]] = {}
-    for directory in directories:
-        for found, library, path in _vendor_libraries(directory, kernel):
-            copies.setdefault(found, {}).setdefault(library, path)
-    version = kernel if kernel in copies or not copies else next(iter(copies))
+    versions: dict[str | None, dict[str, str]] = {}
+    for copy in _copies(dated, kernel):
+        versions.setdefault(copy.version, {}).setdefault(copy.library, copy.path)
+    version = kernel if kernel in versions or not versions else next(iter(versions))
     names = dict.fromkeys(name for needs in _SIBLINGS.values() for name in needs)
     siblings = {
         name: sibling
-        for name in (names if copies else ())
+        for name in (names if versions else ())
         if (sibling := _first_file(directories, f"libnvidia-{name}.so.{version}")) is not None
     }
     nvml = _first_file(directories, f"libnvidia-ml.so.{version}")
-    return Userland(version, copies.get(version, {}), siblings, nvml)
+    return Userland(version, versions.get(version, {}), siblings, nvml)
 
 
-def kernel_version(root: str = "/") -> str | None:
-    """The version of the loaded NVIDIA kernel module, for instance ``"550.54.15"``, or None."""
-    first_line = _read(os.path.join(root, "proc/driver/nvidia/version")).partition("\n")[0]
-    words = first_line.partition("Kernel Module")[2].split()
-    words += _read(os.path.join(root, "sys/module/nvidia/version")).split()
-    return next(filter(_is_version, words), None)
-
-
-def device_nodes(root: str = "/") -> tuple[str, ...]:
-    """The GPUs' device nodes that this process sees, for instance ``("/dev/nvidia0",)``."""
-    folder = os.path.join(root, "dev")
-    # Without this one the driver can open none of them; a look at it spares the long list.
-    if not os.path.exists(os.path.join(folder, "nvidiactl")):
-        return ()
-    numbers = (name.removeprefix("nvidia") for name in _names(folder, "nvidia"))
-    return tuple(os.path.join(folder, f"nvidia{n}") for n in numbers if n.isdecimal())
+@lru_cache(maxsize=4)
+def _copies(dated: tuple[tuple[str, int], ...], kernel: str | None) -> tuple[Copy, ...]:
+    found: dict[str, Copy] = {}
+    for directory, _ in dated:
+        for copy in _vendor_libraries(directory, kernel):
+            found.setdefault(os.path.realpath(copy.path), copy)
+    return tuple(found.values())
 
 
 def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
     if own := environ.get(DIRECTORY_VARIABLE):
         yield os.path.abspath(os.path.expanduser(own))
-    # The loader takes an empty entry for the current directory; nothing is searched there.
-    library_path = environ.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")
-    yield from filter(os.path.isabs, library_path)
-    cache = _read_bytes(os.path.join(root, "etc/ld.so.cache"))
-    if b"_nvidia.so.0\0" in cache:
-        for name in cache.split(b"\0"):
-            if name.startswith(b"/") and name.endswith(
-                (b"/libEGL_nvidia.so.0", b"/libGLX_nvidia.so.0")
-            ):
-                yield os.path.join(root, os.path.dirname(os.fsdecode(name)).lstrip("/"))
+    yield from _loader.library_path(environ)
+    for library in VENDOR_LIBRARIES:
+        yield from map(os.path.dirname, _loader.cached(f"lib{library}_nvidia.so.0", root))
     multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
     known = (
         "usr/lib64-nvidia",
@@ -161,47 +170,45 @@ def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
         "usr/lib64",
         f"{multiarch}/nvidia/current",
         "usr/lib/nvidia/current",
-        *(f"usr/lib/{name}" for name in reversed(_names(f"{root}/usr/lib", "nvidia-"))),
+        *(f"usr/lib/{name}" for name in reversed(_files.names(f"{root}/usr/lib", "nvidia-"))),
         "run/opengl-driver/lib",
         ".singularity.d/libs",
     )
     yield from (os.path.join(root, name) for name in known)
 
 
-def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[tuple[str | None, str, str]]:
-    """Version, ``"EGL"`` or ``"GLX"``, and path of each vendor library in a directory.
+def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[Copy]:
+    """Each vendor library in a directory.
 
     The file that bears the kernel module's version is looked for by name too: where an image
     brings a newer driver of its own, ``.so.0`` points to that one in the same directory.
     """
-    for library in _VENDOR_LIBRARIES:
+    for library in VENDOR_LIBRARIES:
         suffixes = ("0",) if kernel is None else (kernel, "0")
         for suffix in suffixes:
             path = os.path.join(directory, f"lib{library}_nvidia.so.{suffix}")
             if os.path.isfile(path):
-                yield _version_of(path), library, path
+                yield Copy(_version_of(path), library, path)
 
 
 def _version_of(path: str) -> str | None:
     resolved = os.path.realpath(path).rpartition(".so.")[2]
-    if _is_version(resolved):
+    if _kernel.is_version(resolved):
         return resolved
     # A copy that lost its symbolic links: the siblings beside it still bear the version.
-    for sibling in _names(os.path.dirname(path), "libnvidia-glsi.so."):
-        if _is_version(version := sibling.rpartition(".so.")[2]):
+    for sibling in _files.names(os.path.dirname(path), "libnvidia-glsi.so."):
+        if _kernel.is_version(version := sibling.rpartition(".so.")[2]):
             return version
     return None
 
 
-def _is_version(text: str) -> bool:
-    """Whether it is written as NVIDIA's versions are, ``535.98`` or ``550.54.15``."""
-    numbers = text.split(".")
-    return len(numbers) in (2, 3) and all(number.isdecimal() for number in numbers)
-
-
 def _first_file(directories: tuple[str, ...], name: str) -> str | None:
-    paths = (os.path.join(directory, name) for directory in directories)
-    return next(filter(os.path.isfile, paths), None)
+    return _files.first_there([os.path.join(directory, name) for directory in directories])
+
+
+def _dated(environ: Mapping[str, str], root: str) -> tuple[tuple[str, int], ...]:
+    directories = {path: _changed(path) for path in _directories(environ, root)}
+    return tuple((path, when) for path, when in directories.items() if when is not None)
 
 
 def _changed(folder: str) -> int | None:
@@ -211,22 +218,3 @@ def _changed(folder: str) -> int | None:
     except OSError:
         return None
     return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
-
-
-def _names(folder: str, prefix: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
-    except OSError:
-        return []
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
-
-
-def _read(path: str) -> str:
-    return _read_bytes(path).decode(errors="replace")

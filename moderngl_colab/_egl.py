@@ -13,6 +13,8 @@ from collections.abc import Callable
 from ctypes import byref, c_char_p, c_int32, c_uint32, c_void_p
 from typing import Any, NamedTuple
 
+from moderngl_colab import _egl_devices
+from moderngl_colab._egl_devices import Device
 from moderngl_colab._process import declare
 
 __all__ = [
@@ -71,22 +73,6 @@ class EGLError(Exception):
 
     def __str__(self) -> str:
         return f"{self.function} failed: {error_name(self.code)}"
-
-
-class Device(NamedTuple):
-    """An EGL device; the number is its place in eglQueryDevicesEXT's list, from 0 on."""
-
-    number: int
-    handle: int
-    extensions: frozenset[str]
-
-    @property
-    def is_nvidia(self) -> bool:
-        """True for NVIDIA's, told by a string alone.
-
-        Drivers 450 and 455 crash when they are asked for an attribute of a hidden GPU.
-        """
-        return "EGL_NV_device_cuda" in self.extensions
 
 
 class Binding(NamedTuple):
@@ -153,10 +139,14 @@ class LibEGL:
             handles, count = (c_void_p * _MOST_DEVICES)(), c_int32(0)
             self._check("eglQueryDevicesEXT", query(_MOST_DEVICES, handles, byref(count)))
             self._devices = tuple(
-                Device(number, handle or 0, _words(string(handle, _EXTENSIONS)))
+                Device(number, handle or 0, _egl_devices.words(string(handle, _EXTENSIONS)))
                 for number, handle in enumerate(handles[: count.value])
             )
         return self._devices
+
+    def details(self, device: Device) -> _egl_devices.Details:
+        """What a device says of itself, as far as its extensions say that it can be asked."""
+        return _egl_devices.details(self._address, device)
 
     def initialize(self, device: Device) -> None:
         """Bring up a device's display and see that it can draw desktop OpenGL.
@@ -213,9 +203,12 @@ class LibEGL:
         if not result:
             raise EGLError(function, self.last_error())
 
+    def _address(self, function: str) -> int | None:
+        address: int | None = self._get_proc_address(function.encode())
+        return address
+
     def _extension(self, name: str, result: type, *arguments: type) -> Callable[..., Any]:
-        address = self._get_proc_address(name.encode())
-        if not address:
+        if (address := self._address(name)) is None:
             raise EGLError(name, _BAD_PARAMETER)
         return ctypes.CFUNCTYPE(result, *arguments)(address)
 
@@ -249,7 +242,3 @@ class _DLInfo(ctypes.Structure):
         ("symbol_name", c_char_p),
         ("symbol", c_void_p),
     )
-
-
-def _words(text: bytes | None) -> frozenset[str]:
-    return frozenset((text or b"").decode(errors="replace").split())

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from moderngl_colab import _process
+from moderngl_colab import _files, _process
 
 __all__ = [
     "DIRECTORIES_VARIABLE",
     "FILENAMES_VARIABLE",
     "ICD",
     "icds",
+    "library_of",
     "offering",
     "private_libegl",
     "user_choice",
@@ -31,17 +32,28 @@ FILENAMES_VARIABLE = "__EGL_VENDOR_LIBRARY_FILENAMES"
 DIRECTORIES_VARIABLE = "__EGL_VENDOR_LIBRARY_DIRS"
 
 _DEFAULT_DIRECTORIES = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
-_LARGEST_ICD = 16 << 20  # bytes
+_VENDOR_LIBRARY = b"libEGL_nvidia.so"
 
 
 class ICD(NamedTuple):
     """One vendor's description file."""
 
     path: str
-    waits: bool
+    waits: bool = False
     """Whether reading it may take for ever: it is a FIFO, a device, or far too large."""
-    is_nvidia: bool
+    is_nvidia: bool = False
     """Whether it names NVIDIA's vendor library."""
+
+
+def library_of(icd: ICD) -> str | None:
+    """What an ICD names as its vendor's library, by name or path; None where it is none at all."""
+    import json  # It takes longer to import than the directories to read.
+
+    try:
+        library = json.loads(_files.read_text(icd.path))["ICD"]["library_path"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return library if isinstance(library, str) and library else None
 
 
 def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -116,7 +128,10 @@ def private_libegl(libegl: str) -> str:
     Raises:
         OSError: there is no memfd_create(2), or the copy cannot be loaded.
     """
-    with _process.file_in_memory("libEGL.so.1", _read(libegl)) as descriptor:
+    with (
+        open(libegl, "rb") as original,
+        _process.file_in_memory("libEGL.so.1", original.read()) as descriptor,
+    ):
         name = f"/proc/self/fd/../fd/{descriptor}"
         ctypes.CDLL(name)
     return name
@@ -125,10 +140,7 @@ def private_libegl(libegl: str) -> str:
 @functools.cache
 def _vendor_directories(libegl: str) -> tuple[str, ...]:
     """The list of directories among the strings of a libEGL."""
-    try:
-        content = _read(libegl)
-    except OSError:
-        return _DEFAULT_DIRECTORIES
+    content = _files.read(libegl)
     if (middle := content.find(b"egl_vendor.d")) < 0:
         return _DEFAULT_DIRECTORIES
     start, end = content.rfind(b"\0", 0, middle) + 1, content.find(b"\0", middle)
@@ -136,33 +148,17 @@ def _vendor_directories(libegl: str) -> tuple[str, ...]:
 
 
 def _json_files(directory: str) -> list[str]:
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        return []
-    return [os.path.join(directory, name) for name in names if name.endswith(".json")]
+    names = (name for name in _files.names(directory) if name.endswith(".json"))
+    return [os.path.join(directory, name) for name in names]
 
 
 def _read_icd(path: str) -> ICD:
     try:
-        # Without O_NONBLOCK, opening a FIFO waits for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # libglvnd passes over it, too.
-        return ICD(path, waits=False, is_nvidia=False)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return ICD(path, waits=not stat.S_ISDIR(status.st_mode), is_nvidia=False)
-        if status.st_size > _LARGEST_ICD:
-            return ICD(path, waits=True, is_nvidia=False)
-        content = os.read(descriptor, _LARGEST_ICD)
-    except OSError:
-        content = b""
-    finally:
-        os.close(descriptor)
-    return ICD(path, waits=False, is_nvidia=b"libEGL_nvidia.so" in content)
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()
+        status = os.stat(path)
+    except (OSError, ValueError):  # libglvnd passes over it, too.
+        return ICD(path)
+    if stat.S_ISDIR(status.st_mode):
+        return ICD(path)
+    waits = not stat.S_ISREG(status.st_mode) or status.st_size > _files.MOST
+    content = b"" if waits else _files.read(path)
+    return ICD(path, waits, _VENDOR_LIBRARY in content)

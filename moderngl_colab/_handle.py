@@ -6,13 +6,16 @@ and ends the process when a GLX context is entered while an EGL one is current.
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from moderngl_colab import _current
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "made_before_fork", "made_elsewhere"]
 
 
 class Handle:
@@ -36,6 +39,8 @@ class Handle:
         self._binding = _current.current()
         self._entered: list[tuple[_current.Binding | None, Handle | None]] = []
         self.released = False
+        self.thread = threading.get_ident()
+        _makers.append(os.getpid())
         _living[self._binding] = self
 
     def release(self) -> None:
@@ -69,3 +74,18 @@ class Handle:
 
 # To know, when a with-block ends, whether what was current before it still is there.
 _living: WeakValueDictionary[_current.Binding | None, Handle] = WeakValueDictionary()
+
+
+# The processes in which contexts were made: this one, and those it was forked from.
+_makers: deque[int] = deque(maxlen=1)
+
+
+def made_before_fork() -> bool:
+    """Whether contexts were made in the process that this one was forked from, and none here."""
+    return any(process != os.getpid() for process in _makers)
+
+
+def made_elsewhere() -> bool:
+    """Whether contexts live that were made here, but none of them in this thread."""
+    threads = {handle.thread for handle in _living.values()}
+    return bool(threads) and threading.get_ident() not in threads

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 __all__ = ["GPU", "Answer", "ask"]
 
+_NAMELESS = "GPU without a name"
+_MOST_GPUS = 256
+_MOST_MEMORY = 1 << 48  # bytes
+
 
 class GPU(NamedTuple):
-    """A GPU as NVML lists it."""
+    """A GPU as NVML lists it; None for what NVML does not say, or says nonsense of."""
 
     name: str
     mig: bool
     """Whether it is cut into MIG slices, which have no graphics on compute cards."""
+    memory_total: int | None = None
+    """In bytes."""
+    uuid: str | None = None
+    """``"GPU-..."``."""
+    pci_bus_id: str | None = None
+    """For instance ``"00000000:00:04.0"``."""
 
 
 class Answer(NamedTuple):
@@ -24,6 +35,8 @@ class Answer(NamedTuple):
     """For instance ``"NVML: Driver/library version mismatch (18)"``."""
     driver: str | None = None
     gpus: tuple[GPU, ...] = ()
+    code: int | None = None
+    """The error's nvmlReturn_t; None where there is none."""
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -51,29 +64,55 @@ def ask(library: str | None = None) -> Answer:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return Answer(error=f"NVML: {error} ({error.value})")
+        return _refused(error)
     try:
+        count = min(pynvml.nvmlDeviceGetCount(), _MOST_GPUS)
         return Answer(
-            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
-            gpus=tuple(map(_gpu, range(pynvml.nvmlDeviceGetCount()))),
+            driver=_text(pynvml.nvmlSystemGetDriverVersion), gpus=tuple(map(_gpu, range(count)))
         )
     except pynvml.NVMLError as error:
-        return Answer(error=f"NVML: {error} ({error.value})")
+        return _refused(error)
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def _refused(error: Any) -> Answer:
+    try:
+        words = str(error)
+    except ValueError:  # NVML names a code that pynvml does not know, and not in UTF-8.
+        words = "an error without a name"
+    return Answer(error=f"NVML: {words} ({error.value})", code=error.value)
 
 
 def _gpu(index: int) -> GPU:
     import pynvml
 
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    mode = _said(pynvml.nvmlDeviceGetMigMode, handle)  # Cards without MIG say "not supported".
+    memory = _said(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    pci = _said(pynvml.nvmlDeviceGetPciInfo, handle)
+    return GPU(
+        _text(pynvml.nvmlDeviceGetName, handle) or _NAMELESS,
+        mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
+        memory.total if memory is not None and 0 < memory.total < _MOST_MEMORY else None,
+        _text(pynvml.nvmlDeviceGetUUID, handle),
+        None if pci is None else _text(lambda: pci.busId),
+    )
+
+
+def _said(question: Callable[..., Any], *handles: Any) -> Any:
+    """The answer to a question; None where NVML refuses it, or its text is not UTF-8."""
+    import pynvml
+
     try:
-        mig = pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE
-    except pynvml.NVMLError:  # Cards without MIG say "not supported".
-        mig = False
-    return GPU(_text(pynvml.nvmlDeviceGetName(handle)), mig)
+        return question(*handles)
+    except (pynvml.NVMLError, ValueError):
+        return None
 
 
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode(errors="replace")
+def _text(question: Callable[..., Any], *handles: Any) -> str | None:
+    """As :func:`_said`; None for what cannot be printed, too."""
+    said = _said(question, *handles)
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return text if isinstance(text, str) and text and text.isprintable() else None

@@ -37,6 +37,11 @@ _TRIES = 10
 class XvfbError(Exception):
     """No display came of Xvfb; the text says why, in its own last words if it left any."""
 
+    crashed = False
+    """Whether a signal ended it."""
+    said: tuple[str, ...] = ()
+    """What it said on stderr, line by line."""
+
 
 class XvfbMissing(XvfbError):
     """There is no Xvfb on the PATH."""
@@ -106,11 +111,11 @@ class Display(xvfbwrapper.Xvfb):
             deadline = time.monotonic() + _START_TIMEOUT
             while (connection := self._connect()) is None:
                 if (status := self.proc.poll()) is not None:
-                    raise XvfbError(
-                        f"Xvfb ended at once with status {status}; it said: {_last_line(errors)}"
-                    )
+                    raise _ended(status, _lines(errors))
                 if time.monotonic() > deadline:
-                    raise XvfbError(f"Xvfb did not answer within {_START_TIMEOUT:.0f} s")
+                    silent = XvfbError(f"Xvfb did not answer within {_START_TIMEOUT:.0f} s")
+                    silent.said = _lines(errors)
+                    raise silent
                 time.sleep(_POLL_INTERVAL)
             self._held = connection
 
@@ -141,13 +146,16 @@ class Display(xvfbwrapper.Xvfb):
     @contextlib.contextmanager
     def selected(self) -> Iterator[None]:
         """Make new X connections of this process go to this display, for the length of a block."""
-        with (
-            _process.file_in_memory("Xauthority", self._authority()) as authority,
-            _process.environment(
-                {"DISPLAY": self.name, "XAUTHORITY": f"/proc/self/fd/{authority}"}
-            ),
-        ):
+        with self.variables() as variables, _process.environment(variables):
             yield
+
+    @contextlib.contextmanager
+    def variables(self) -> Iterator[dict[str, str]]:
+        """What leads this process and its children to the display, for the length of a block."""
+        # Not os.getpid(), which is another number where /proc is that of an outer pid namespace.
+        process = os.readlink("/proc/self")
+        with _process.file_in_memory("Xauthority", self._authority()) as authority:
+            yield {"DISPLAY": self.name, "XAUTHORITY": f"/proc/{process}/fd/{authority}"}
 
     @property
     def name(self) -> str:
@@ -202,11 +210,19 @@ class Display(xvfbwrapper.Xvfb):
         return connection
 
 
-def _last_line(errors: int) -> str:
-    said = os.pread(errors, 1 << 16, 0).decode(errors="replace").splitlines()
-    # The server marks each line of an error so, an empty last one too.
-    lines = (line.strip().removeprefix("(EE)").strip() for line in reversed(said))
-    return next(filter(None, lines), "nothing")
+def _ended(status: int, said: tuple[str, ...]) -> XvfbError:
+    # The server marks each line of an error so.
+    last = said[-1].removeprefix("(EE)").strip() if said else "nothing"
+    error = XvfbError(f"Xvfb ended at once with status {status}; it said: {last}")
+    error.crashed, error.said = status < 0, said
+    return error
+
+
+def _lines(errors: int) -> tuple[str, ...]:
+    """What the server said, without lines that are empty but for its mark."""
+    text = os.pread(errors, 1 << 16, 0).decode(errors="replace")
+    lines = map(str.strip, text.splitlines())
+    return tuple(line for line in lines if line.removeprefix("(EE)").strip())
 
 
 def _server_environment() -> dict[str, str]:

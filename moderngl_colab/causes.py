@@ -1,21 +1,23 @@
-"""Why NVIDIA's driver did not serve, and what mends it.
+"""Why a strategy could not serve: findings, as the errors that strategies raise.
 
-Each cause is told by a look at the machine, never by the words of another message. The codes
-are stable; the sentences are made of what was seen.
+To look takes milliseconds and starts no process. NVML is asked only after a driver refused.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
 
-from moderngl_colab import _driver
+from moderngl_colab import _driver, _nvml, devices
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
+from moderngl_colab.findings import dispatch, display, hardware, process, userland
+from moderngl_colab.findings.finding import Finding
+from moderngl_colab.machine import Examined, Machine, glance, look
+from moderngl_colab.remedies import give_graphics, install
 
 __all__ = [
     "dispatch_absent",
-    "graphics",
+    "hidden",
+    "mesa_absent",
     "no_gpu",
     "no_xvfb",
     "not_listed",
@@ -24,117 +26,83 @@ __all__ = [
     "privileged",
     "refused",
     "unloadable",
+    "xvfb_failed",
 ]
 
-Library = Literal["EGL", "GLX"]
+
+def no_gpu() -> StrategyUnavailable | None:
+    """No NVIDIA GPU is given to this process; None where one is."""
+    machine = glance()
+    return _raised(hardware.wsl2(machine) or hardware.driver_absent(machine))
 
 
-def dispatch_absent(error: OSError) -> StrategyUnavailable:
-    """libglvnd's own libraries are not there; no container runtime brings them."""
-    return StrategyUnavailable(
-        f"the loader says: {error}",
-        remedy="apt-get install -y libegl1 libgl1",
-        cause="dispatch-absent",
-    )
-
-
-def no_xvfb() -> StrategyUnavailable:
-    """The program is not on the PATH."""
-    return StrategyUnavailable(
-        "there is no Xvfb on the PATH", remedy="apt-get install -y xvfb", cause="no-xvfb"
-    )
-
-
-def unloadable(error: OSError) -> StrategyUnavailable:
-    """libGLX_nvidia is there and whole, and cannot be opened; it needs two of X11's libraries."""
-    return StrategyUnavailable(
-        f"the loader says: {error}",
-        remedy="apt-get install -y libx11-6 libxext6",
-        cause="userland-partial",
-    )
+def hidden() -> StrategyUnavailable | None:
+    """The environment leaves this process no GPU; None where it does."""
+    return _raised(hardware.gpu_hidden(glance())) if devices.all_hidden(os.environ) else None
 
 
 def privileged() -> StrategyUnavailable:
-    """Real and effective ids differ: which libraries are loaded is not ours to say."""
-    return StrategyUnavailable(
-        "real and effective user or group differ, and which libraries such a process loads is "
-        "left alone",
-        remedy="run it as an ordinary process, not by setuid or setgid",
-        cause="privileged",
-    )
+    """Real and effective ids differ, and no library is chosen here."""
+    return _unavailable(process.unlike_ids())
 
 
-def overridden(variable: str, environ: Mapping[str, str] = os.environ) -> StrategyUnavailable:
+def overridden(variable: str) -> StrategyUnavailable:
     """The user's own choice of vendors leaves NVIDIA out; it is obeyed."""
-    value = environ[variable] or "nothing"
-    return StrategyUnavailable(
-        f"{variable} is set to {value}, and that leaves NVIDIA's vendor library out",
-        remedy=f"unset {variable}",
-        cause="icd-override",
-    )
+    return _unavailable(dispatch.overridden(glance(), variable))
 
 
-def no_gpu(environ: Mapping[str, str] = os.environ, root: str = "/") -> StrategyUnavailable | None:
-    """No NVIDIA GPU is given to this process; None where one is."""
-    if _driver.device_nodes(root):
-        return None
-    if os.path.exists(os.path.join(root, "dev/dxg")):
-        return StrategyUnavailable(
-            "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
-            remedy="apt-get install -y libgl1-mesa-dri",
-            cause="wsl2",
-        )
-    # The host's kernel module shows in containers that were given no GPU, too.
-    node = "nvidia0" if os.path.exists(os.path.join(root, "dev/nvidiactl")) else "nvidiactl"
-    kernel = _driver.kernel_version(root)
-    module = "no kernel module is loaded" if kernel is None else f"kernel module {kernel} is loaded"
-    return StrategyUnavailable(
-        f"no NVIDIA GPU is given to this machine: there is no /dev/{node}, and {module}",
-        remedy=_platform(environ, root).give_gpu,
-        cause="driver-absent",
-    )
+def dispatch_absent(error: OSError) -> StrategyUnavailable:
+    """libEGL or libGL cannot be opened."""
+    return _unavailable(dispatch.unopened(glance(), error))
 
 
-def graphics(kernel: str | None, environ: Mapping[str, str] = os.environ, root: str = "/") -> str:
-    """What gives this machine the OpenGL half of the driver, for a kernel module of a version."""
-    version = "the kernel module's version" if kernel is None else kernel
-    return _platform(environ, root).give_graphics.format(version=version)
+def unloadable(error: OSError) -> StrategyUnavailable:
+    """libGLX_nvidia is there, and cannot be opened."""
+    return _unavailable(userland.unloadable(glance(), error))
 
 
-def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable | None:
+def no_xvfb() -> StrategyUnavailable:
+    """Xvfb is not on the PATH."""
+    return _unavailable(display.without_xvfb(glance()))
+
+
+def mesa_absent(reason: str) -> StrategyUnavailable:
+    """libEGL has no device of Mesa's."""
+    return StrategyUnavailable(reason, remedy=install(glance(), "mesa"), cause="mesa-absent")
+
+
+def xvfb_failed(reason: str, crashed: bool = False, said: tuple[str, ...] = ()) -> StrategyFailed:
+    """Xvfb was started, and no display came of it.
+
+    Arguments:
+        reason: what was observed.
+        crashed: whether a signal ended it.
+        said: what it said, line by line.
+    """
+    cause = "xvfb-crash" if crashed else "xvfb-start"
+    return StrategyFailed(reason, remedy=install(glance(), "xkb"), cause=cause, said=said)
+
+
+def obstacle(library: userland.Library, driver: _driver.Userland) -> StrategyUnavailable | None:
     """What is known to keep NVIDIA's EGL or GLX from serving before it is asked; None if nothing.
 
     Arguments:
         library: the half of the driver that is needed.
         driver: the userland that was found.
     """
-    if (absent := no_gpu()) is not None:
-        return absent
-    kernel = _driver.kernel_version()
-    if library not in driver.libraries:
-        own = os.environ.get(_driver.DIRECTORY_VARIABLE)
-        version = f" of version {driver.version}" if driver.libraries else ""
-        also = f", {_driver.DIRECTORY_VARIABLE}={own} among them" if own else ""
-        return StrategyUnavailable(
-            f"an NVIDIA GPU is there (kernel module {kernel or 'of unknown version'}), but "
-            f"lib{library}_nvidia.so.0{version} is in none of the directories searched{also}",
-            remedy=graphics(kernel),
-            cause="userland-partial" if driver.libraries else "userland-absent",
-        )
-    path = driver.libraries[library]
-    if kernel is not None and driver.version not in (kernel, None):
-        return StrategyUnavailable(
-            f"NVIDIA's kernel module is {kernel}, but {path} is {driver.version}",
-            remedy=f"reboot if the driver was upgraded just now, else {graphics(kernel)}",
-            cause="userland-mismatch",
-        )
-    if missing := driver.missing_siblings(library):
-        return StrategyUnavailable(
-            f"{path} needs {' and '.join(missing)}, which none of the directories searched has",
-            remedy=graphics(kernel),
-            cause="userland-partial",
-        )
-    return None
+    return _raised(_obstacle(look()._replace(userland=driver), library))
+
+
+def _obstacle(machine: Machine, library: userland.Library) -> Finding | None:
+    return (
+        hardware.wsl2(machine)
+        or hardware.driver_absent(machine)
+        or hardware.device_permission(machine)
+        or hardware.device_cgroup(machine)
+        or userland.userland_absent(machine, library)
+        or userland.userland_mismatch(machine, library)
+        or userland.userland_partial(machine, library)
+    )
 
 
 def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
@@ -144,80 +112,49 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
         driver: the userland that was offered to it.
         observed: what is to be said if nothing on the machine explains it.
     """
-    if (known := obstacle("EGL", driver)) is not None:
-        return known
-    from moderngl_colab import _nvml
-
-    nvml = _nvml.ask(driver.nvml)
-    if nvml.sliced:
-        return StrategyUnavailable(_NO_GRAPHICS.format(nvml.sliced), remedy=_WHOLE_GPU, cause="mig")
+    machine = look()._replace(userland=driver)
+    if (known := _obstacle(machine, "EGL")) is not None:
+        return _unavailable(known)
+    asked, nvml = _with_nvml(machine)
+    if (known := _explanation(asked)) is not None:
+        return _unavailable(known)
     return StrategyUnavailable(
         f"{observed}, though {driver.libraries['EGL']} is there; {nvml}",
-        remedy=graphics(_driver.kernel_version()) if nvml.error is None else _ASK_SMI,
+        remedy=give_graphics(machine) if nvml.error is None else process.ASK_SMI,
+        cause="driver-refused",
     )
 
 
 def refused(
-    error: StrategyFailed, driver: _driver.Userland, cause: str | None = None
+    error: StrategyFailed, driver: _driver.Userland, cause: str = "driver-refused"
 ) -> StrategyFailed:
     """A refusal of NVIDIA's driver, with what NVML has to say on it.
 
     Arguments:
         error: what the driver answered.
         driver: the userland that was asked.
-        cause: the code for the case that NVML does not explain it.
+        cause: the code for the case that nothing else explains it.
     """
-    from moderngl_colab import _nvml
-
-    nvml = _nvml.ask(driver.nvml)
-    remedy = error.remedy or _ASK_SMI
-    reason = f"{error.reason}; {nvml}"
-    if nvml.sliced:
-        reason = f"{error.reason}; {_NO_GRAPHICS.format(nvml.sliced)}"
-        remedy, cause = _WHOLE_GPU, "mig"
-    return StrategyFailed(reason, remedy=remedy, cause=cause)
+    machine, nvml = _with_nvml(look()._replace(userland=driver))
+    if (known := _explanation(machine)) is not None:
+        reason = f"{error.reason}; {known.summary}"
+        return StrategyFailed(reason, remedy=known.remedy, cause=known.code)
+    remedy = error.remedy or process.ASK_SMI
+    return StrategyFailed(f"{error.reason}; {nvml}", remedy=remedy, cause=cause)
 
 
-_ASK_SMI = "nvidia-smi shows whether the driver itself works"
-_NO_GRAPHICS = "{} is in MIG mode, and a MIG slice of a compute card has no graphics"
-_WHOLE_GPU = "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0"
+def _explanation(machine: Machine) -> Finding | None:
+    return hardware.mig(machine) or hardware.gvisor(machine) or hardware.jetson(machine)
 
 
-class _Platform(NamedTuple):
-    give_gpu: str
-    give_graphics: str
+def _with_nvml(machine: Machine) -> tuple[Machine, _nvml.Answer]:
+    nvml = _nvml.ask(machine.userland.nvml)
+    return machine._replace(examined=Examined(nvml=nvml)), nvml
 
 
-_RECREATE = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
-_INSTALL = (
-    "install the OpenGL libraries of exactly {version} with NVIDIA's installer of that version"
-)
-_PLATFORMS = {
-    "kaggle": _Platform("choose the menu Settings > Accelerator > GPU T4 x2", _INSTALL),
-    "colab": _Platform("choose the menu Runtime > Change runtime type > T4 GPU", _INSTALL),
-    "kubernetes": _Platform(
-        "add to the container's resources.limits: nvidia.com/gpu: 1",
-        "add to the container's env: NVIDIA_DRIVER_CAPABILITIES=all",
-    ),
-    "apptainer": _Platform("apptainer run --nv ...", "apptainer run --nv ..."),
-    "docker": _Platform(_RECREATE, _RECREATE),
-    "slurm": _Platform("srun --gres=gpu:1 ...", _INSTALL),
-    "host": _Platform("run this on a machine with an NVIDIA GPU and its driver", _INSTALL),
-}
+def _raised(finding: Finding | None) -> StrategyUnavailable | None:
+    return None if finding is None else _unavailable(finding)
 
 
-def _platform(environ: Mapping[str, str], root: str) -> _Platform:
-    """The platform, for the wording of remedies alone."""
-    signs = {
-        # Kaggle's image is built on Colab's and sets its variable too.
-        "kaggle": "KAGGLE_KERNEL_RUN_TYPE" in environ,
-        "colab": "COLAB_RELEASE_TAG" in environ,
-        "kubernetes": "KUBERNETES_SERVICE_HOST" in environ,
-        "apptainer": os.path.exists(os.path.join(root, ".singularity.d")),
-        "docker": any(
-            os.path.exists(os.path.join(root, mark)) for mark in (".dockerenv", "run/.containerenv")
-        ),
-        "slurm": "SLURM_JOB_ID" in environ,
-        "host": True,
-    }
-    return _PLATFORMS[next(name for name, found in signs.items() if found)]
+def _unavailable(finding: Finding) -> StrategyUnavailable:
+    return StrategyUnavailable(finding.summary, remedy=finding.remedy, cause=finding.code)

@@ -14,6 +14,7 @@ import moderngl
 
 from moderngl_colab import _current, gl
 from moderngl_colab.errors import (
+    MORE,
     Attempt,
     GPUContextError,
     Outcome,
@@ -137,11 +138,8 @@ def _first_verified(asked: Options) -> _Winner:
             strings = _verified(context, strategy, asked)
         except StrategyError as error:
             seconds = time.perf_counter() - started
-            attempts.append(
-                Attempt(
-                    strategy.name, error.outcome, error.reason, error.remedy, error.cause, seconds
-                )
-            )
+            seen = (error.outcome, error.reason, error.remedy, error.cause)
+            attempts.append(Attempt(strategy.name, *seen, seconds, error.said))
             _log("debug", "%s", attempts[-1])
             continue
         seconds = time.perf_counter() - started
@@ -214,6 +212,7 @@ def _software_message(winner: _Winner) -> str:
     lines = [f"OpenGL renders on the CPU ({winner.strings.renderer}), because:"]
     lines += [f"  {attempt}" for attempt in tried]
     lines += [f"  fix: {a.remedy}" for a in tried if a.remedy is not None][:1]
+    lines += [f"  {MORE}"]
     if not tried:
         lines = [f"OpenGL renders on the CPU ({winner.strings.renderer}), as asked for"]
     return "\n".join(lines)

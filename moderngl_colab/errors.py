@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 __all__ = [
+    "MORE",
     "Attempt",
     "GPUContextError",
     "Outcome",
@@ -18,6 +19,9 @@ __all__ = [
     "StrategyFailed",
     "StrategyUnavailable",
 ]
+
+MORE = "more: python -m moderngl_colab"
+"""Where an error and a warning send who wants to know."""
 
 
 class Outcome(StrEnum):
@@ -49,6 +53,8 @@ class Attempt(NamedTuple):
     """A stable code for the cause, for instance ``"userland-absent"``; None where none is known."""
     seconds: float = 0.0
     """How long the attempt took, in seconds; 0.0 for one that was not made."""
+    said: tuple[str, ...] = ()
+    """What a server that was started for it said on stderr, line by line."""
 
     def __str__(self) -> str:
         return f"{self.strategy}: {self.outcome}: {self.reason}"
@@ -61,15 +67,24 @@ class StrategyError(Exception):
         reason: what was observed, in one sentence, with the driver's own error code.
         remedy: one command or action that mends it.
         cause: a stable code for the cause.
+        said: what a server said on stderr, line by line.
     """
 
     outcome = Outcome.FAILED
 
-    def __init__(self, reason: str, *, remedy: str | None = None, cause: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        remedy: str | None = None,
+        cause: str | None = None,
+        said: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.remedy = remedy
         self.cause = cause
+        self.said = said
 
 
 class StrategyUnavailable(StrategyError):
@@ -85,7 +100,8 @@ class StrategyFailed(StrategyError):
 class GPUContextError(RuntimeError):
     """No context that satisfies the caller could be made.
 
-    Printed, it is a numbered list of the attempts, each with what was observed and what mends it.
+    Printed, it is a numbered list of the attempts, each with what was observed and what mends it,
+    and ends with the command that looks further.
 
     Arguments:
         headline: what could not be had, in one sentence.
@@ -103,6 +119,8 @@ class GPUContextError(RuntimeError):
             lines.append(f"  {number}. {attempt}")
             if attempt.remedy is not None:
                 lines.append(f"     fix: {attempt.remedy}")
+        if self.attempts:
+            lines.append(f"  {MORE}")
         return "\n".join(lines)
 
 

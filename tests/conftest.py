@@ -19,6 +19,14 @@ PROGRAMS = Path(__file__).parent / "programs"
 PLATFORM = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-reports",
+        action="store_true",
+        help="write the doctor's reports down as they are now; read the difference first",
+    )
+
+
 @pytest.fixture(scope="session")
 def python() -> Callable[..., machines.Finished]:
     """Run Python code, or a program of tests/programs, in a simulated machine.
@@ -36,6 +44,7 @@ def python() -> Callable[..., machines.Finished]:
         env: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         uid: int | None = None,
+        groups: Sequence[int] = (),
         timeout: float = 60,
         check: bool = True,
     ) -> machines.Finished:
@@ -47,6 +56,7 @@ def python() -> Callable[..., machines.Finished]:
             env=PLATFORM | dict(env or {}),
             timeout=timeout,
             uid=uid,
+            groups=groups,
         )
         said = without_noise(result.stderr)
         if check and (result.returncode != 0 or said or result.survivors):

@@ -11,6 +11,7 @@ from moderngl_colab import _driver
 
 MULTIARCH = f"usr/lib/{os.uname().machine}-linux-gnu"
 NEW, OLD = "550.54.15", "535.104.05"
+LINE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 
 
 class Disk:
@@ -51,58 +52,6 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path)
-
-
-LINE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
-OPEN = (
-    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build  "
-    "(dvs-builder@U22-I3-AE18-23-3)  Wed Aug 27 16:00:38 UTC 2025\n"
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        (LINE, "550.54.15"),
-        (OPEN, "580.82.07"),
-        ("NVRM version: NVIDIA UNIX aarch64 Kernel Module  535.98  Mon\n", "535.98"),
-        (LINE + "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", "550.54.15"),
-        ("", None),
-        ("NVRM version: NVIDIA UNIX", None),
-        ("nonsense \xff\xfe 12.2.0\n", None),
-    ],
-)
-def test_the_kernel_modules_version_is_read_from_proc(
-    disk: Disk, text: str, version: str | None
-) -> None:
-    disk.kernel(text)
-
-    assert _driver.kernel_version(str(disk.root)) == version
-
-
-def test_the_kernel_modules_version_is_read_from_sys_where_proc_lacks_it(disk: Disk) -> None:
-    disk.file("sys/module/nvidia/version", "550.54.15\n")
-
-    assert _driver.kernel_version(str(disk.root)) == "550.54.15"
-
-
-def test_without_a_kernel_module_there_is_no_version(disk: Disk) -> None:
-    assert _driver.kernel_version(str(disk.root)) is None
-
-
-def test_bytes_instead_of_text_are_survived(disk: Disk) -> None:
-    disk.file("proc/driver/nvidia/version", b"\xff\x00\xfe" * 1000)
-
-    assert _driver.kernel_version(str(disk.root)) is None
-
-
-def test_the_device_nodes_are_those_of_gpus(disk: Disk) -> None:
-    for name in ("nvidia0", "nvidia3", "nvidiactl", "nvidia-modeset", "null"):
-        disk.file(f"dev/{name}")
-
-    found = _driver.device_nodes(str(disk.root))
-
-    assert [Path(path).name for path in found] == ["nvidia0", "nvidia3"]
 
 
 def test_where_there_is_no_driver_the_userland_is_empty(disk: Disk) -> None:

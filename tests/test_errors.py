@@ -14,7 +14,8 @@ TEXT = """\
 no OpenGL 3.3 context could be made:
   1. egl: unavailable: no driver
      fix: install it
-  2. glx: skipped: not among the strategies asked for"""
+  2. glx: skipped: not among the strategies asked for
+  more: python -m moderngl_colab"""
 
 
 def test_an_error_lists_every_attempt_with_its_fix() -> None:

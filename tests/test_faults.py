@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from rig import machines
+from rig import machines, remedies
 
 Chain = Callable[..., dict[str, Any]]
 
 STATES = ("clean", "raw", "raw-current")
 LISTED = "NVML lists NVIDIA Stand-in GPU 0"
-SMI = "nvidia-smi shows whether the driver itself works"
 MESA_SEEN = "GL_VENDOR is '{}', GL_RENDERER is '{}'; the vendor asked for is NVIDIA"
 
 EGL_FAULTS = {
@@ -54,7 +53,7 @@ def assert_nothing_left(report: dict[str, Any]) -> None:
 def test_where_egl_refuses_glx_serves(chain: Chain, fault: str, state: str) -> None:
     report = chain("container-graphics", state, env={"STANDIN_FAULT": fault})
 
-    assert attempt(report, "egl") == ("failed", None, EGL_FAULTS[fault], SMI)
+    assert attempt(report, "egl") == ("failed", "driver-refused", EGL_FAULTS[fault], remedies.SMI)
     assert (report["strategy"], report["pixel"]) == ("glx", "ff0000")
     assert_nothing_left(report)
 
@@ -65,7 +64,7 @@ def test_where_egl_lists_no_device_glx_serves(chain: Chain, fault: str, state: s
     report = chain("colab", state, env={"STANDIN_FAULT": fault})
 
     outcome, cause, reason, _ = attempt(report, "egl")
-    assert (outcome, cause) == ("unavailable", None)
+    assert (outcome, cause) == ("unavailable", "driver-refused")
     assert reason == (
         "libEGL lists no NVIDIA device, though /usr/lib64-nvidia/libEGL_nvidia.so.550.54.15 is "
         f"there; {LISTED}"
@@ -96,7 +95,7 @@ def test_where_glx_refuses_mesa_serves_and_no_server_stays(
     report = chain("glx-only", state, env={"STANDIN_FAULT": fault})
 
     reason = f"GLX over Xvfb: OpenGL 3.3: {GLX_FAULTS[fault]}; {LISTED}"
-    assert attempt(report, "glx") == ("failed", "glx-refused", reason, SMI)
+    assert attempt(report, "glx") == ("failed", "glx-refused", reason, remedies.SMI)
     assert (report["strategy"], report["software"], report["pixel"]) == ("mesa", True, "ff0000")
     assert_nothing_left(report)
 
@@ -177,9 +176,6 @@ def program(folder: Path, text: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-REINSTALL = "apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils"
-
-
 @pytest.mark.parametrize("state", STATES)
 def test_an_xvfb_that_ends_at_once_is_quoted(chain: Chain, folder: Path, state: str) -> None:
     xvfb = program(folder, 'exec /usr/bin/Xvfb "$@" -no-such-option')
@@ -190,7 +186,7 @@ def test_an_xvfb_that_ends_at_once_is_quoted(chain: Chain, folder: Path, state: 
         "failed",
         "xvfb-start",
         "Xvfb ended at once with status 1; it said: Unrecognized option: -no-such-option",
-        REINSTALL,
+        remedies.XKB,
     )
     assert report["strategy"] == "mesa"
     assert_nothing_left(report)
@@ -203,7 +199,7 @@ def test_an_xvfb_without_its_keyboard_compiler_is_quoted(chain: Chain) -> None:
     report = chain(machine)
 
     outcome, cause, reason, remedy = attempt(report, "glx")
-    assert (outcome, cause, remedy) == ("failed", "xvfb-start", REINSTALL)
+    assert (outcome, cause, remedy) == ("failed", "xvfb-start", remedies.XKB)
     assert reason.startswith("Xvfb ended at once with status ")
     assert "; it said: Failed to activate virtual core keyboard" in reason
     assert_nothing_left(report)

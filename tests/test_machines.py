@@ -8,39 +8,35 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rig import driver, machines
+from rig import driver, machines, remedies
 
 LIB = str(driver.multiarch()).removeprefix("/usr")  # as the loader's cache spells it
+MORE = "  more: python -m moderngl_colab"
 NVIDIA, MESA = "NVIDIA Corporation", "Mesa"  # Mesa's own string differs between its versions
 
-NO_EGL_SERVER = "apt-get install -y libegl1 libgl1"
-ASK_FOR_GPU = "add to the container's resources.limits: nvidia.com/gpu: 1"
-ASK_FOR_GRAPHICS = "add to the container's env: NVIDIA_DRIVER_CAPABILITIES=all"
-COLAB_GPU = "choose the menu Runtime > Change runtime type > T4 GPU"
-
 LOADER = "the loader says: {}: cannot open shared object file: No such file or directory"
-NO_LIBEGL = ("unavailable", "dispatch-absent", LOADER.format("libEGL.so.1"), NO_EGL_SERVER)
-NO_LIBGL = ("unavailable", "dispatch-absent", LOADER.format("libGL.so.1"), NO_EGL_SERVER)
-NO_XVFB = ("unavailable", "no-xvfb", "there is no Xvfb on the PATH", "apt-get install -y xvfb")
+NO_LIBEGL = ("unavailable", "dispatch-absent", LOADER.format("libEGL.so.1"), remedies.DISPATCH)
+NO_LIBGL = ("unavailable", "dispatch-absent", LOADER.format("libGL.so.1"), remedies.DISPATCH)
+NO_XVFB = ("unavailable", "no-xvfb", "there is no Xvfb on the PATH", remedies.XVFB)
 NO_GPU = (
     "unavailable",
     "driver-absent",
     "no NVIDIA GPU is given to this machine: there is no /dev/nvidiactl, and no kernel module is "
     "loaded",
-    ASK_FOR_GPU,
+    remedies.GPU,
 )
 NOT_GIVEN = (
     "unavailable",
     "driver-absent",
     "no NVIDIA GPU is given to this machine: there is no /dev/nvidia0, and kernel module 550.54.15 "
     "is loaded",
-    ASK_FOR_GPU,
+    remedies.GPU,
 )
 WSL2 = (
     "unavailable",
     "wsl2",
     "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
-    "apt-get install -y libgl1-mesa-dri",
+    remedies.MESA,
 )
 
 
@@ -50,7 +46,7 @@ def absent(half: str, version: str = "") -> tuple[str, ...]:
         "userland-partial" if version else "userland-absent",
         f"an NVIDIA GPU is there (kernel module 550.54.15), but lib{half}_nvidia.so.0{version} is "
         "in none of the directories searched",
-        ASK_FOR_GRAPHICS,
+        remedies.GRAPHICS,
     )
 
 
@@ -59,7 +55,7 @@ def mismatch(half: str) -> tuple[str, ...]:
         "unavailable",
         "userland-mismatch",
         f"NVIDIA's kernel module is 550.54.15, but {LIB}/lib{half}_nvidia.so.0 is 535.104.05",
-        f"reboot if the driver was upgraded just now, else {ASK_FOR_GRAPHICS}",
+        remedies.GRAPHICS,
     )
 
 
@@ -69,12 +65,11 @@ def partial(half: str, sibling: str) -> tuple[str, ...]:
         "userland-partial",
         f"/usr/lib64-nvidia/lib{half}_nvidia.so.550.54.15 needs libnvidia-{sibling}.so.550.54.15, "
         "which none of the directories searched has",
-        ASK_FOR_GRAPHICS,
+        remedies.GRAPHICS,
     )
 
 
 SLICED = "NVIDIA Stand-in GPU 0 is in MIG mode, and a MIG slice of a compute card has no graphics"
-WHOLE_GPU = "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0"
 BAD_VALUE = "X error BadValue (integer parameter out of range for operation) (2)"
 
 
@@ -143,12 +138,12 @@ EXPECTED = {
     "userland-no-gpu": on_cpu(NO_GPU, NO_GPU),
     "wsl2": Expected("mesa", (WSL2, WSL2), "Microsoft Corporation"),
     "mig": on_cpu(
-        ("unavailable", "mig", SLICED, WHOLE_GPU),
+        ("unavailable", "mig", SLICED, remedies.WHOLE_GPU),
         (
             "failed",
             "mig",
             f"GLX over Xvfb: OpenGL 3.3: glXCreateContextAttribsARB: {BAD_VALUE}; {SLICED}",
-            WHOLE_GPU,
+            remedies.WHOLE_GPU,
         ),
     ),
     "old-nvidia-dir": ON_GPU,
@@ -204,7 +199,7 @@ def software_warning(report: dict[str, Any]) -> list[str]:
     tried = [a for a in report["attempts"] if a["strategy"] != "mesa"]
     text = f"OpenGL renders on the CPU ({report['renderer']}), because:\n"
     text += "".join(f"  {a['strategy']}: {a['outcome']}: {a['reason']}\n" for a in tried)
-    return ["SoftwareRenderingWarning", f"{text}  fix: {tried[0]['remedy']}", "chain.py"]
+    return ["SoftwareRenderingWarning", f"{text}  fix: {tried[0]['remedy']}\n{MORE}", "chain.py"]
 
 
 @pytest.mark.parametrize(("name", "state"), STATES)
@@ -254,6 +249,7 @@ def test_with_software_forbidden_the_error_lists_every_attempt(
             f"  {number}. {attempt['strategy']}: {attempt['outcome']}: {attempt['reason']}"
         )
         lines += [f"     fix: {attempt['remedy']}"] if attempt["remedy"] else []
+    lines.append(MORE)
     assert report["error"] == "\n".join(lines)
     assert report["attempts"][2]["outcome"] == ("unavailable" if name == "no-gl" else "rejected")
     assert report["changed"] == []

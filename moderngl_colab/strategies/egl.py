@@ -30,6 +30,8 @@ class DirectEGL:
             StrategyFailed: every device refused.
             ValueError: there is no EGL device of that index.
         """
+        if request.device_index is None and (hidden := causes.hidden()) is not None:
+            raise hidden
         egl = _serving[0] if _serving else _find(request.device_index)
         devices = egl.devices()
         if request.device_index is None:

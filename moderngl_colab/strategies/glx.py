@@ -46,8 +46,8 @@ class NvidiaGLX:
         choice = os.environ.get(VENDOR_VARIABLE)
         if choice is not None and choice != "nvidia":
             raise causes.overridden(VENDOR_VARIABLE)
-        if (absent := causes.no_gpu()) is not None:
-            raise absent
+        if (kept := causes.no_gpu() or causes.hidden()) is not None:
+            raise kept
         driver = _driver.find()
         if (known := causes.obstacle("GLX", driver)) is not None:
             raise known
@@ -88,10 +88,6 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
     except _xvfb.XvfbMissing as error:
         raise causes.no_xvfb() from error
     except OSError as error:
-        raise StrategyFailed(f"Xvfb could not be used: {error}", cause="xvfb-start") from error
+        raise causes.xvfb_failed(f"Xvfb could not be used: {error}") from error
     except _xvfb.XvfbError as error:
-        raise StrategyFailed(
-            str(error),
-            remedy="apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils",
-            cause="xvfb-start",
-        ) from error
+        raise causes.xvfb_failed(str(error), error.crashed, error.said) from error

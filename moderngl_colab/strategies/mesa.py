@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moderngl_colab import _egl, gl
+from moderngl_colab import _egl, causes, gl
 from moderngl_colab.errors import StrategyError, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 from moderngl_colab.strategies.egl import device_at, first_that_serves, listed, open_libegl
@@ -45,7 +45,7 @@ def _by_egl(request: Request) -> gl.GLContext:
     try:
         devices = listed(egl)
     except _egl.EGLError as error:
-        raise StrategyUnavailable(str(error), remedy=_INSTALL) from error
+        raise causes.mesa_absent(str(error)) from error
     if request.device_index is None:
         devices = tuple(device for device in devices if not device.is_nvidia)
     else:
@@ -57,8 +57,5 @@ def _by_egl(request: Request) -> gl.GLContext:
             )
         devices = (device,)
     if not devices:
-        raise StrategyUnavailable("libEGL lists no device of Mesa's", remedy=_INSTALL)
+        raise causes.mesa_absent("libEGL lists no device of Mesa's")
     return first_that_serves(egl, devices, request.version)
-
-
-_INSTALL = "apt-get install -y libegl-mesa0 libgl1-mesa-dri"

@@ -8,6 +8,7 @@ to nobody, and only those that are ours can be changed.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # Everything is laid out here before it is mounted; at last the machine's own /proc/driver covers
 # it. The directory exists in every procfs, so none has to be made outside.
 STAGE = "/proc/driver"
+
+# What is elsewhere can only be put over a file that is there.
+_OVERLAID = ("/usr/", "/etc/", "{lib}")
 
 FAILED = 125
 FAILURE = "rig: setting up the machine failed"
@@ -48,11 +52,16 @@ class Placed:
 
 @dataclass(frozen=True)
 class Item:
-    """A file that is not a library. ``padded`` has a megabyte of white space before its text."""
+    """A file that is not the driver's. ``padded`` has a megabyte of white space before its text.
+
+    ``changed`` is a copy of the file that the text names, with `replaced` bytes by others of the
+    same length.
+    """
 
     path: str
     text: str = ""
-    kind: Literal["text", "padded", "directory", "fifo"] = "text"
+    kind: Literal["text", "padded", "directory", "fifo", "changed"] = "text"
+    replaced: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class Machine:
     removed: tuple[str, ...] = ()  # patterns of absolute paths below /usr or /etc
     kernel: str = ""  # the kernel module's version; empty: not loaded, and no device nodes
     nodes: tuple[str, ...] = ()  # other nodes in /dev
+    node_mode: str = "0666"  # of every node
+    immutable: bool = False  # to open a node gives EPERM, as a control group's rules do; root only
     proc_version: str = ""  # the text of /proc/version; empty: the real one
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -95,6 +106,9 @@ def _script(machine: Machine, gpus: int, closed: Sequence[Path]) -> Iterator[str
         yield "[ ! -d /var/cache/ldconfig ] || mount -t tmpfs rig /var/cache/ldconfig"
         yield "ldconfig -X -C $S/up/etc/ld.so.cache"
     yield _overlay("/etc", "etc")
+    for item in machine.items:
+        if not item.path.startswith(_OVERLAID):
+            yield f"mount --bind $S/up{item.path} {item.path}"
     yield from _open(closed)
     yield from _dev(machine, gpus)
     others = [p.folder for p in machine.libraries if not p.folder.startswith(("{lib}", "/usr/"))]
@@ -132,6 +146,13 @@ def _upper_layer(machine: Machine) -> Iterator[str]:
             yield f"mkdir {target}"
         elif item.kind == "fifo":
             yield f"mkfifo {target}"
+        elif item.kind == "changed":
+            if any(len(old) != len(new) for old, new in item.replaced):
+                raise ValueError(f"{item.replaced}: what is replaced must keep its length")
+            edits = " ".join(
+                f"-e {shlex.quote(f's#{re.escape(old)}#{new}#g')}" for old, new in item.replaced
+            )
+            yield f"LC_ALL=C sed {edits} {shlex.quote(expand(item.text))} >{target}"
         else:
             padding = "head -c 1000000 /dev/zero | tr '\\0' ' '; " if item.kind == "padded" else ""
             yield f"{{ {padding}printf %s {shlex.quote(item.text)}; }} >{target}"
@@ -161,7 +182,9 @@ def _dev(machine: Machine, gpus: int) -> Iterator[str]:
     if machine.kernel:
         nodes += ["nvidiactl", "nvidia-modeset", "nvidia-uvm", *(f"nvidia{i}" for i in range(gpus))]
     for node in nodes:
-        yield f": >$S/dev/{node}; chmod 666 $S/dev/{node}"
+        yield f": >$S/dev/{node}; chmod {machine.node_mode} $S/dev/{node}"
+        if machine.immutable:
+            yield f"chattr +i $S/dev/{node}"
     yield "mount --rbind $S/dev /dev"
 
 

@@ -38,11 +38,13 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float = 60,
     uid: int | None = None,
+    groups: Sequence[int] = (),
 ) -> Finished:
     """Run `argv` in `machine`, in the current folder; then kill whatever it left running.
 
     The environment is the caller's without what concerns GL, NVIDIA or X, then the machine's,
-    then `env`. `uid` is for root only: the user and group to become inside; folders on the way to
+    then `env`. `uid` is for root only: the user and group to become inside, with `groups`
+    as supplementary ones; folders on the way to
     the interpreter, the current folder and the arguments are made open to that user. An ordinary
     user keeps looking like one. /tmp is the real one.
 
@@ -57,7 +59,8 @@ def run(
     if not root:
         become = ["unshare", "-U", f"--map-user={os.getuid()}", f"--map-group={os.getgid()}", "--"]
     elif uid is not None:
-        become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+        others = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+        become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", others, "--"]
     else:
         become = []
     layout = script(

@@ -310,6 +310,10 @@ static EGLBoolean make_current(EGLDisplay display, EGLSurface draw, EGLSurface r
 
 static EGLBoolean query_devices(EGLint size, EGLDeviceEXT *devices, EGLint *count) {
     own_error = EGL_SUCCESS;
+    if (standin_fault("query-crash"))
+        abort();
+    while (standin_fault("query-hang"))
+        pause();
     if (standin_fault("query-fails"))
         return fail(EGL_BAD_ALLOC);
     if (!count || (devices && size <= 0))
@@ -350,6 +354,8 @@ static const char *query_device_string(EGLDeviceEXT device, EGLint name) {
         snprintf(gpus[gpu].card, sizeof gpus[gpu].card, "/dev/dri/card%d", gpu);
         return gpus[gpu].card;
     case EGL_DRM_RENDER_NODE_FILE_EXT:
+        if (standin_fault("nonsense"))
+            return "\xff\x01renderD";
         if (!standin_flag("STANDIN_DRM"))
             return "";
         snprintf(gpus[gpu].render_node, sizeof gpus[gpu].render_node, "/dev/dri/renderD%d",
@@ -368,6 +374,10 @@ static EGLBoolean query_device_attrib(EGLDeviceEXT device, EGLint attribute, EGL
         return fail(EGL_BAD_DEVICE_EXT);
     if (gpu > 0 && standin_fault("hidden-attrib-crash"))
         raise(SIGSEGV);
+    if (standin_fault("nonsense")) {
+        *value = -77;
+        return EGL_TRUE;
+    }
     if (attribute != EGL_CUDA_DEVICE_NV || standin_cuda_ordinal(gpu) < 0)
         return fail(EGL_BAD_ATTRIBUTE);
     *value = standin_cuda_ordinal(gpu);
@@ -384,7 +394,7 @@ static EGLBoolean query_device_binary(EGLDeviceEXT device, EGLint name, EGLint m
         return fail(EGL_BAD_PARAMETER);
     if (!size)
         return fail(EGL_BAD_PARAMETER);
-    *size = 16;
+    *size = standin_fault("nonsense") ? 1 << 30 : 16;
     if (value) {
         unsigned char uuid[16];
         standin_uuid(name == EGL_DEVICE_UUID_EXT ? gpu : 0xff, uuid);

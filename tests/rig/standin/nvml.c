@@ -12,6 +12,7 @@
 #define NVML_INSUFFICIENT_SIZE 7
 #define NVML_DRIVER_NOT_LOADED 9
 #define NVML_LIB_RM_VERSION_MISMATCH 18
+#define NVML_UNKNOWN 999
 
 #define GIGABYTE (1024ull * 1024 * 1024)
 #define MEMORY_TOTAL (15 * GIGABYTE)
@@ -54,6 +55,12 @@ static int gpu_of(const void *handle) {
 static int copy_text(const char *text, char *buffer, unsigned size) {
     if (!buffer)
         return NVML_INVALID_ARGUMENT;
+    if (standin_fault("nvml-nonsense")) { /* no UTF-8, and no end */
+        memset(buffer, 0xff, size);
+        return NVML_SUCCESS;
+    }
+    if (standin_fault("nvml-refuses"))
+        return NVML_UNKNOWN;
     if (strlen(text) + 1 > size)
         return NVML_INSUFFICIENT_SIZE;
     strcpy(buffer, text);
@@ -65,6 +72,10 @@ static int copy_text(const char *text, char *buffer, unsigned size) {
 STANDIN_EXPORT int nvmlInitWithFlags(unsigned flags) {
     const char *forced = getenv("STANDIN_NVML");
     (void)flags;
+    if (standin_fault("nvml-crash"))
+        abort();
+    while (standin_fault("nvml-hang"))
+        pause();
     if (forced && *forced && atoi(forced) != NVML_SUCCESS)
         return atoi(forced);
     switch (standin_state()) {
@@ -203,7 +214,11 @@ STANDIN_EXPORT int nvmlDeviceGetPciInfo_v3(void *handle, pci_info *info) {
     int gpu = gpu_of(handle);
     if (gpu < 0 || !info)
         return NVML_INVALID_ARGUMENT;
-    memset(info, 0, sizeof *info);
+    if (standin_fault("nvml-refuses"))
+        return NVML_UNKNOWN;
+    memset(info, standin_fault("nvml-nonsense") ? 0xff : 0, sizeof *info);
+    if (standin_fault("nvml-nonsense"))
+        return NVML_SUCCESS;
     info->device = 4;
     info->bus = (unsigned)gpu;
     info->pci_device_id = 0x1eb810de; /* Tesla T4, what Colab lends most */
@@ -215,6 +230,12 @@ STANDIN_EXPORT int nvmlDeviceGetPciInfo_v3(void *handle, pci_info *info) {
 STANDIN_EXPORT int nvmlDeviceGetMemoryInfo(void *handle, memory_info *info) {
     if (gpu_of(handle) < 0 || !info)
         return NVML_INVALID_ARGUMENT;
+    if (standin_fault("nvml-refuses"))
+        return NVML_UNKNOWN;
+    if (standin_fault("nvml-nonsense")) {
+        memset(info, 0xff, sizeof *info);
+        return NVML_SUCCESS;
+    }
     info->total = MEMORY_TOTAL;
     info->used = MEMORY_USED + MEMORY_RESERVED; /* version 1 counts the reserved part as used */
     info->free = info->total - info->used;
@@ -234,6 +255,8 @@ STANDIN_EXPORT int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_info_v2 *info
 STANDIN_EXPORT int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
     if (gpu_of(handle) < 0)
         return NVML_INVALID_ARGUMENT;
+    if (standin_fault("nvml-refuses"))
+        return NVML_UNKNOWN;
     *current = *pending = (unsigned)standin_flag("STANDIN_MIG");
     return NVML_SUCCESS;
 }

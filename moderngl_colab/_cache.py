@@ -1,0 +1,132 @@
+"""The ICD on disk, for other processes: they cannot see files in this one's memory.
+
+It lies in a folder of its own below ``XDG_CACHE_HOME`` (XDG Base Directory Specification 0.8),
+which nobody else may enter: whoever could write there would choose a library that is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+
+__all__ = ["CacheError", "icd"]
+
+_FOLDER = "moderngl_colab"
+_VARIABLE = "XDG_CACHE_HOME"
+_OF_OTHERS = 0o077
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class CacheError(OSError):
+    """The ICD cannot be written; the text names the folder, and what to set instead."""
+
+
+def icd(library: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The path of an ICD that names a vendor library; it is written if it is not there.
+
+    Arguments:
+        library: absolute path of ``libEGL_nvidia.so.0``.
+        environ: where ``XDG_CACHE_HOME`` is read.
+
+    Raises:
+        CacheError: it cannot be written.
+    """
+    content = os.fsencode(
+        json.dumps(
+            {"file_format_version": "1.0.0", "ICD": {"library_path": library}}, ensure_ascii=False
+        )
+    )
+    # Named by its content: machines that share a home folder have their drivers elsewhere.
+    name = f"10_nvidia_{hashlib.sha256(content).hexdigest()[:16]}.json"
+    home = _cache_home(environ)
+    folder = os.path.join(home, _FOLDER)
+    if ":" in folder:
+        raise _error(folder, "a colon ends a path in __EGL_VENDOR_LIBRARY_FILENAMES")
+    try:
+        descriptor = _private_folder(home)
+    except OSError as error:
+        raise _error(folder, error.strerror or str(error)) from error
+    try:
+        if not _is_whole(descriptor, name, content):
+            _write(descriptor, name, content)
+    except OSError as error:
+        raise _error(folder, error.strerror or str(error)) from error
+    finally:
+        os.close(descriptor)
+    return os.path.join(folder, name)
+
+
+def _error(folder: str, why: str) -> CacheError:
+    return CacheError(
+        f"no ICD can be written to {folder!r} ({why}): set {_VARIABLE} to a folder of your own"
+    )
+
+
+def _cache_home(environ: Mapping[str, str]) -> str:
+    own = environ.get(_VARIABLE, "")
+    if os.path.isabs(own):  # The specification: relative paths are to be ignored.
+        return own
+    home = os.path.expanduser("~/.cache")
+    if not os.path.isabs(home):
+        raise _error(os.path.join(home, _FOLDER), "this user has no home folder")
+    return home
+
+
+def _private_folder(home: str) -> int:
+    """A descriptor of the folder, which is made if it is not there."""
+    os.makedirs(home, 0o700, exist_ok=True)
+    parent = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(_FOLDER, 0o700, dir_fd=parent)
+        if stat.S_ISLNK(os.stat(_FOLDER, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise OSError("it is a symbolic link")
+        folder = os.open(_FOLDER, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=parent)
+    finally:
+        os.close(parent)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid():
+            raise OSError(f"it belongs to user {status.st_uid}")
+        if status.st_mode & _OF_OTHERS:
+            os.fchmod(folder, 0o700)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _is_whole(folder: int, name: str, content: bytes) -> bool:
+    """Whether the file is there, nobody else's, and what it has to be."""
+    try:
+        # Without O_NONBLOCK, opening a FIFO waits for its writer.
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _OPEN, dir_fd=folder)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        return (
+            stat.S_ISREG(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and not status.st_mode & _OF_OTHERS
+            and stream.read(len(content) + 1) == content
+        )
+
+
+def _write(folder: int, name: str, content: bytes) -> None:
+    """Put the file there, whole at once for whoever reads it meanwhile."""
+    half = f".{name}.{secrets.token_hex(8)}"
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=folder)
+    try:
+        with open(descriptor, "wb") as stream:
+            os.fchmod(descriptor, 0o600)  # A umask may have left less.
+            stream.write(content)
+        os.rename(half, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(half, dir_fd=folder)
+        raise

@@ -1,0 +1,94 @@
+"""The kernel's half of NVIDIA's driver: its module, and the device nodes that lead to it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import NamedTuple
+
+from moderngl_colab import _files
+from moderngl_colab._process import declare
+
+__all__ = ["KernelModule", "Node", "is_version", "module", "nodes", "version"]
+
+_GPU = "nvidia"
+_CONTROL = ("nvidiactl", "nvidia-modeset")
+
+
+class KernelModule(NamedTuple):
+    """NVIDIA's kernel module, which is loaded."""
+
+    version: str
+    """For instance ``"550.54.15"``."""
+    path: str
+    """The file that says so."""
+
+
+class Node(NamedTuple):
+    """A device node, and whether this process may open it."""
+
+    path: str
+    error: int = 0
+    """What access(2) answers for reading and writing: 0, or EACCES where its mode forbids it, or
+    EPERM where a control group does."""
+    group: int = 0
+    """The group it belongs to."""
+    mode: int = 0o666
+    """Its permission bits."""
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is one GPU's own, ``/dev/nvidia0`` and so on."""
+        return os.path.basename(self.path).removeprefix(_GPU).isdecimal()
+
+
+def module(root: str = "/") -> KernelModule | None:
+    """NVIDIA's kernel module, if it is loaded. In a container, the host's shows."""
+    path = os.path.join(root, "proc/driver/nvidia/version")
+    first_line = _files.read_text(path).partition("\n")[0]
+    for word in first_line.partition("Kernel Module")[2].split():
+        if is_version(word):
+            return KernelModule(word, path)
+    path = os.path.join(root, "sys/module/nvidia/version")
+    for word in _files.read_text(path).split():
+        if is_version(word):
+            return KernelModule(word, path)
+    return None
+
+
+def version(root: str = "/") -> str | None:
+    """The version of the loaded NVIDIA kernel module, for instance ``"550.54.15"``, or None."""
+    loaded = module(root)
+    return None if loaded is None else loaded.version
+
+
+def nodes(root: str = "/") -> tuple[Node, ...]:
+    """The device nodes that GL may need: NVIDIA's, the render nodes, WSL2's."""
+    folder = os.path.join(root, "dev")
+    found = [name for name in _CONTROL if os.path.exists(os.path.join(folder, name))]
+    numbers = (name.removeprefix(_GPU) for name in _files.names(folder, _GPU))
+    found += [f"{_GPU}{n}" for n in sorted(filter(str.isdecimal, numbers), key=int)]
+    found += [f"dri/{name}" for name in _files.names(os.path.join(folder, "dri"), "renderD")]
+    found += ["dxg"] if os.path.exists(os.path.join(folder, "dxg")) else []
+    return tuple(_node(os.path.join(folder, name)) for name in found)
+
+
+def is_version(text: str) -> bool:
+    """Whether it is written as NVIDIA's versions are, ``535.98`` or ``550.54.15``."""
+    numbers = text.split(".")
+    return len(numbers) in (2, 3) and all(number.isdecimal() for number in numbers)
+
+
+def _node(path: str) -> Node:
+    # Not by opening it: to open a GPU that nobody uses brings it up, which takes seconds. The
+    # kernel checks the control group's rules for access(2), too.
+    access = declare(
+        ctypes.CDLL(None, use_errno=True).access, ctypes.c_int, ctypes.c_char_p, ctypes.c_int
+    )
+    ctypes.set_errno(0)
+    error = ctypes.get_errno() if access(os.fsencode(path), os.R_OK | os.W_OK) else 0
+    try:
+        status = os.stat(path)
+    except OSError as gone:
+        return Node(path, gone.errno or error)
+    return Node(path, error, status.st_gid, status.st_mode & 0o777)

@@ -1,0 +1,187 @@
+"""A function of ours, run in a fresh Python process with a time limit.
+
+Drivers crash and hang, and they do it inside the process that asks them. What they are asked by
+the doctor is asked here: by a process whose end, whichever it is, is one more answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from moderngl_colab import _files, _process
+
+__all__ = ["Ended", "run", "serve"]
+
+_MOST_STDERR = 64 << 10  # bytes
+_GRACE = 5.0  # seconds
+
+_BOOTSTRAP = """\
+import json, sys
+job = json.loads(sys.argv.pop())
+sys.path[:] = job.pop("path")
+from moderngl_colab.diagnostics import child
+child.serve(**job)
+"""
+
+# What the interpreter itself needs to start. The others, such as PYTHONWARNINGS,
+# PYTHONPROFILEIMPORTTIME and PYTHONINSPECT, are meant for the user's own programs.
+_FOR_PYTHON = frozenset(
+    {"PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
+)
+
+
+class Ended(NamedTuple):
+    """What became of the process."""
+
+    answers: tuple[Any, ...] = ()
+    """What the function yielded until the end, as JSON gives it back."""
+    stderr: tuple[str, ...] = ()
+    """What was written to stdout and stderr, line by line; of much, the last 64 KiB."""
+    status: int | None = None
+    """Its exit status, negative for the signal that ended it; None where it was not started, or
+    had to be ended."""
+    timed_out: bool = False
+    """Whether it did not end in time, and was ended."""
+    error: str | None = None
+    """Why it could not be started."""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it, unless it was ended for taking too long."""
+        return None if self.status is None or self.status >= 0 else -self.status
+
+
+def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float) -> Ended:
+    """Call a function in a fresh process and wait for its end.
+
+    Arguments:
+        function: one of a module's, in this package; each value that it yields is kept the moment
+            it is yielded. Values are those that JSON has.
+        arguments: what it is called with; they are those that JSON has.
+        timeout: in seconds.
+    """
+    if not sys.executable:
+        return Ended(error="sys.executable names no program")
+    try:
+        with (
+            _process.file_in_memory("answers", b"") as answers,
+            _process.file_in_memory("stderr", b"") as said,
+        ):
+            process = _start(function, arguments, answers, said)
+            in_time = _wait(process, timeout)
+            return Ended(
+                answers=tuple(_parsed(_content(answers))),
+                stderr=_lines(said),
+                status=process.returncode if in_time else None,
+                timed_out=not in_time,
+            )
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the environment or in a path
+        return Ended(error=str(error))
+
+
+def serve(answers: int, module: str, name: str, arguments: list[Any]) -> None:
+    """Be the process that :func:`run` started.
+
+    Arguments:
+        answers: the descriptor that takes the answers, each one line of JSON.
+        module: where the function is.
+        name: its name.
+        arguments: what it is called with.
+    """
+    import resource  # Windows has none.
+
+    os.set_inheritable(answers, False)
+    with contextlib.suppress(OSError, ValueError):  # A crash shall leave no core file.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    for answer in getattr(import_module(module), name)(*arguments):
+        line = json.dumps(answer).encode() + b"\n"
+        while line:
+            line = line[os.write(answers, line) :]
+
+
+def _start(
+    function: Callable[..., Any], arguments: tuple[Any, ...], answers: int, said: int
+) -> subprocess.Popen[bytes]:
+    # The last one for a program that came by us through a folder it has left since.
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    job = {
+        "path": [*(entry for entry in sys.path if isinstance(entry, str)), home],
+        "answers": answers,
+        "module": function.__module__,
+        "name": function.__name__,
+        "arguments": arguments,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", "ignore", "-c", _BOOTSTRAP, json.dumps(job)],
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
+        pass_fds=(answers,),
+        env={
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTHON") or name in _FOR_PYTHON
+        },
+        start_new_session=True,
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Whether it ended in time; it is gone either way, or cannot be ended."""
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:  # of the wait; an interrupt may have ended that, too
+        if process.returncode is None:
+            _end(process)
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # An X server is in a session of its own, and leaves nothing behind if it is asked to go.
+    others = list(_descendants(process.pid))
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in others:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        # It sleeps inside the kernel, where no signal reaches it. Somebody must be there when
+        # it wakes.
+        threading.Thread(target=process.wait, daemon=True).start()
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in _files.names(f"/proc/{pid}/task"):
+        for child in map(int, _files.read_text(f"/proc/{pid}/task/{task}/children").split()):
+            yield child
+            yield from _descendants(child)
+
+
+def _content(descriptor: int, most: int | None = None) -> bytes:
+    size = os.fstat(descriptor).st_size
+    wanted = size if most is None else min(size, most)
+    return os.pread(descriptor, wanted, size - wanted)
+
+
+def _parsed(content: bytes) -> Iterator[Any]:
+    # What follows the last line's end was being written when the process was ended.
+    for line in content.split(b"\n")[:-1]:
+        yield json.loads(line)
+
+
+def _lines(said: int) -> tuple[str, ...]:
+    lines = _content(said, _MOST_STDERR).decode(errors="replace").splitlines()
+    return tuple(line.rstrip() for line in lines if line.strip())

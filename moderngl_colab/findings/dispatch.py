@@ -1,0 +1,224 @@
+"""Causes in what lies between a program and the driver: libglvnd, its ICDs, Mesa."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from moderngl_colab import _glvnd, remedies
+from moderngl_colab.findings import userland
+from moderngl_colab.findings.finding import Finding, Severity
+from moderngl_colab.machine import Machine
+
+__all__ = [
+    "d3d12_forbidden",
+    "dispatch_absent",
+    "dispatch_foreign",
+    "glibcxx",
+    "icd_broken",
+    "icd_missing",
+    "icd_override",
+    "mesa_absent",
+    "overridden",
+    "software_forced",
+    "too_late",
+    "unopened",
+]
+
+GLX_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
+
+_SYSTEM = ("/lib", "/usr/lib", "/.singularity.d/", "/run/opengl-driver/")
+_STDCXX = "libstdc++.so.6"
+_SOFTWARE = {
+    "LIBGL_ALWAYS_SOFTWARE": re.compile(r"1|true|yes|on", re.IGNORECASE),
+    "GALLIUM_DRIVER": re.compile(r"llvmpipe|softpipe|swr"),
+    "MESA_LOADER_DRIVER_OVERRIDE": re.compile(r"(kms_)?swrast|llvmpipe|softpipe"),
+}
+
+
+def dispatch_absent(machine: Machine) -> Finding | None:
+    """libglvnd's own libraries are not there; no container runtime brings them."""
+    opened = machine.examined.opened if machine.examined is not None else {}
+    if (error := opened.get("libEGL.so.1")) is None:
+        return None
+    also = opened.get("libGL.so.1")
+    return unopened(machine, error)._replace(evidence=() if also is None else (also,))
+
+
+def unopened(machine: Machine, error: OSError | str) -> Finding:
+    """libEGL or libGL cannot be opened; the error is the loader's own."""
+    return Finding(
+        "dispatch-absent",
+        Severity.ERROR,
+        f"the loader says: {error}",
+        (),
+        remedies.install(machine, "dispatch"),
+    )
+
+
+def dispatch_foreign(machine: Machine) -> Finding | None:
+    """Another libEGL comes first, which looks for vendors in directories of its own."""
+    mapped = machine.examined.mapped if machine.examined is not None else {}
+    path = mapped.get("libEGL.so.1")
+    if path is None or path.startswith(_SYSTEM) or not machine.gpus:
+        return None
+    return Finding(
+        "dispatch-foreign",
+        Severity.NOTE,
+        f"libEGL.so.1 is {path}, which reads vendors from directories of its own; here NVIDIA's is "
+        "offered to it",
+        (),
+        remedies.other_programs(machine),
+    )
+
+
+def icd_override(machine: Machine) -> Finding | None:
+    """The user's own choice of EGL vendors leaves NVIDIA out; it is obeyed."""
+    choice = _glvnd.user_choice(machine.environ)
+    if choice is None or any(vendor.is_nvidia for vendor in machine.vendors) or not machine.gpus:
+        return None
+    return overridden(machine, choice)
+
+
+def overridden(machine: Machine, variable: str) -> Finding:
+    """A variable of libglvnd's that leaves NVIDIA out."""
+    value = machine.environ[variable] or "nothing"
+    software = variable == GLX_VARIABLE and value == "mesa"
+    return Finding(
+        "software-forced" if software else "icd-override",
+        Severity.ERROR,
+        f"{variable} is set to {value}, and that leaves NVIDIA's vendor library out",
+        (),
+        remedies.unset(machine, variable),
+    )
+
+
+def icd_broken(machine: Machine) -> Finding | None:
+    """An ICD that libglvnd passes over, or waits for, without a word."""
+    broken = [vendor for vendor in machine.vendors if vendor.found is None]
+    if not broken:
+        return None
+    first = next((vendor for vendor in broken if vendor.is_nvidia), broken[0])
+    if first.waits:
+        what = "is no regular file, and libglvnd may wait for ever for it"
+    elif first.library is None:
+        what = "is no ICD: libglvnd passes over it"
+    else:
+        what = f"names {first.library}, which the loader does not find"
+    choice = _glvnd.user_choice(machine.environ)
+    # A vendor of the user's own choice that cannot be opened is not replaced.
+    spoiled = choice is not None and bool(machine.gpus) and not machine.on_gpu
+    severity = Severity.ERROR if spoiled and first.is_nvidia else Severity.NOTE
+    if choice is not None:
+        remedy = remedies.unset(machine, choice)
+    elif first.library is not None and not first.is_nvidia:
+        remedy = remedies.install(machine, "mesa")
+    elif userland.fits(machine):
+        remedy = remedies.other_programs(machine)
+    else:
+        remedy = remedies.remove(machine, first.path)
+    return Finding(
+        "icd-broken",
+        severity,
+        f"{first.path} {what}",
+        tuple(
+            f"{v.path}: {v.library if v.library is not None else 'unreadable'}"
+            for v in machine.vendors
+        ),
+        remedy,
+    )
+
+
+def icd_missing(machine: Machine) -> Finding | None:
+    """The driver is there, and nothing tells libglvnd so."""
+    path = machine.userland.libraries.get("EGL")
+    named = any(vendor.is_nvidia for vendor in machine.vendors)
+    if path is None or named or _glvnd.user_choice(machine.environ) or not userland.fits(machine):
+        return None
+    return Finding(
+        "icd-missing",
+        Severity.NOTE,
+        f"no ICD tells libglvnd of {path}; here it is told in memory",
+        tuple(f"{vendor.path}: {vendor.library or 'unreadable'}" for vendor in machine.vendors),
+        remedies.other_programs(machine),
+    )
+
+
+def too_late(machine: Machine) -> Finding | None:
+    """libEGL has read its vendors in this process before, and never will again."""
+    if not machine.late or not userland.fits(machine):
+        return None
+    return Finding(
+        "too-late",
+        Severity.NOTE,
+        "libEGL read its vendors in this process before NVIDIA's was offered; contexts made here "
+        "use an instance of their own",
+        (),
+        "for other libraries: set what moderngl_colab.prepare_environment() gives before their "
+        "import",
+    )
+
+
+def d3d12_forbidden(machine: Machine) -> Finding | None:
+    """Where Mesa is the way to the GPU, a variable that keeps it on the CPU closes that way."""
+    if machine.on_gpu or not any(node.path.endswith("/dxg") for node in machine.nodes):
+        return None
+    forced = software_forced(machine)
+    return None if forced is None else forced._replace(severity=Severity.ERROR)
+
+
+def software_forced(machine: Machine) -> Finding | None:
+    """A variable that keeps Mesa on the CPU."""
+    environ = machine.environ
+    found = [name for name, values in _SOFTWARE.items() if values.fullmatch(environ.get(name, ""))]
+    if not found:
+        if environ.get(GLX_VARIABLE) == "mesa" and machine.gpus:
+            return overridden(machine, GLX_VARIABLE)._replace(severity=Severity.NOTE)
+        return None
+    return Finding(
+        "software-forced",
+        Severity.NOTE,
+        f"{found[0]} is set to {environ[found[0]]}, and that keeps Mesa on the CPU",
+        tuple(f"{name}={environ[name]}" for name in found),
+        remedies.unset(machine, found[0]),
+    )
+
+
+def glibcxx(machine: Machine) -> Finding | None:
+    """Mesa's drivers need a newer libstdc++ than the one that comes first."""
+    if machine.examined is None or machine.on_gpu:
+        return None
+    has = machine.examined.glibcxx.get(_STDCXX)
+    for path, error in machine.examined.opened.items():
+        needs = machine.examined.glibcxx.get(path)
+        if error and needs and has and _numbers(needs) > _numbers(has):
+            first = machine.examined.mapped.get(_STDCXX, _STDCXX)
+            return Finding(
+                "glibcxx",
+                Severity.ERROR,
+                f"{os.path.basename(path)} needs GLIBCXX_{needs}, and {first} ends at "
+                f"GLIBCXX_{has}",
+                (error,),
+                "conda install -y -c conda-forge libstdcxx-ng"
+                if machine.conda
+                else f"put a libstdc++.so.6 with GLIBCXX_{needs} first on LD_LIBRARY_PATH",
+            )
+    return None
+
+
+def mesa_absent(machine: Machine) -> Finding | None:
+    """There is no context at all, not even on the CPU, because Mesa is not there."""
+    trial = machine.trial("mesa")
+    if trial is None or trial.cause != "mesa-absent" or any(t.pixels for t in machine.trials):
+        return None
+    return Finding(
+        "mesa-absent",
+        Severity.WARNING,
+        trial.reason,
+        trial.stderr,
+        remedies.install(machine, "mesa"),
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))

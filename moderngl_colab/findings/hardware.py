@@ -1,0 +1,221 @@
+"""Causes in the kernel's half: the GPU, its device nodes, sandboxes and slices."""
+
+from __future__ import annotations
+
+import errno
+
+from moderngl_colab import _kernel, devices, remedies
+from moderngl_colab.findings.finding import Finding, Severity
+from moderngl_colab.machine import Machine
+
+__all__ = [
+    "device_cgroup",
+    "device_permission",
+    "driver_absent",
+    "gpu_hidden",
+    "gpu_other",
+    "gvisor",
+    "jetson",
+    "mig",
+    "not_linux",
+    "nvml_absent",
+    "wsl2",
+]
+
+_NVML_NOT_FOUND = 12
+
+
+def not_linux(machine: Machine) -> Finding | None:
+    """GPU contexts of other systems come from the system itself."""
+    if machine.system == "linux":
+        return None
+    return Finding(
+        "not-linux",
+        Severity.ERROR,
+        f"moderngl_colab serves Linux; on {machine.system} the system itself gives GPU contexts",
+        (f"sys.platform: {machine.system}",),
+        "moderngl.create_context(standalone=True)",
+    )
+
+
+def wsl2(machine: Machine) -> Finding | None:
+    """Windows lends its GPU by another way than NVIDIA's."""
+    if machine.gpus or not any(node.path.endswith("/dxg") for node in machine.nodes):
+        return None
+    return Finding(
+        "wsl2",
+        Severity.NOTE if machine.on_gpu else Severity.ERROR,
+        "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
+        ("/dev/dxg is there, /dev/nvidiactl is not",),
+        remedies.assign(machine, "MODERNGL_COLAB_STRATEGIES", "mesa")
+        if machine.on_gpu
+        else remedies.install(machine, "mesa"),
+    )
+
+
+def jetson(machine: Machine) -> Finding | None:
+    """Tegra's driver needs libraries that other GPUs' drivers do not have."""
+    if not machine.jetson or machine.on_gpu:
+        return None
+    opened = machine.examined.opened if machine.examined is not None else {}
+    errors = tuple(text for name, text in opened.items() if text and "nvidia" in name)
+    return Finding(
+        "jetson",
+        Severity.ERROR,
+        "this is a Jetson, and the driver's Tegra libraries are not all given to this process",
+        ("/etc/nv_tegra_release is there", *errors),
+        "apptainer run --nv --bind /usr/lib/aarch64-linux-gnu/nvidia ..."
+        if machine.platform == "apptainer"
+        else "docker run --runtime nvidia -e NVIDIA_DRIVER_CAPABILITIES=all ...",
+    )
+
+
+def driver_absent(machine: Machine) -> Finding | None:
+    """No NVIDIA GPU is given to this process."""
+    if machine.gpus or machine.jetson or wsl2(machine) is not None:
+        return None
+    # The host's kernel module shows in containers that were given no GPU, too.
+    node = "nvidiactl" if machine.control is None else "nvidia0"
+    module = machine.module
+    loaded = "no kernel module is" if module is None else f"kernel module {module.version} is"
+    return Finding(
+        "driver-absent",
+        Severity.ERROR,
+        f"no NVIDIA GPU is given to this machine: there is no /dev/{node}, and {loaded} loaded",
+        () if module is None else (f"{module.path}: {module.version}",),
+        remedies.give_gpu(machine),
+    )
+
+
+def device_permission(machine: Machine) -> Finding | None:
+    """The device nodes belong to a group that this user is not in."""
+    node = _shut(machine, errno.EACCES)
+    if node is None:
+        return None
+    return Finding(
+        "device-permission",
+        Severity.ERROR,
+        f"{node.path} belongs to group {node.group} with mode {node.mode:04o}, and this user may "
+        "not open it",
+        _refusals(machine),
+        f'ask who is root here to run: usermod -aG "$(getent group {node.group} | cut -d: -f1)" '
+        "YOUR_NAME; then log in again",
+    )
+
+
+def device_cgroup(machine: Machine) -> Finding | None:
+    """The control group's rules keep this process from nodes that it can see."""
+    node = _shut(machine, errno.EPERM)
+    if node is None:
+        return None
+    return Finding(
+        "device-cgroup",
+        Severity.ERROR,
+        f"{node.path} is there, but the control group of this process may not use it",
+        _refusals(machine),
+        remedies.anew(machine),
+    )
+
+
+def gpu_hidden(machine: Machine) -> Finding | None:
+    """The process was told to use no GPU; it is obeyed."""
+    if not machine.gpus or not devices.all_hidden(machine.environ):
+        return None
+    value = machine.environ[devices.VISIBLE_VARIABLE]
+    return Finding(
+        "gpu-hidden",
+        Severity.ERROR,
+        f'{devices.VISIBLE_VARIABLE} is "{value}", and that leaves this process no GPU',
+        (),
+        remedies.give_gpu(machine)
+        if machine.platform == "slurm"
+        else remedies.unset(machine, devices.VISIBLE_VARIABLE),
+    )
+
+
+def gpu_other(machine: Machine) -> Finding | None:
+    """EGL's first GPU is not the first one that CUDA gives this process."""
+    trial = machine.trial("egl")
+    listed = machine.examined.devices if machine.examined is not None else None
+    if listed is None or trial is None or trial.egl_device is None:
+        return None
+    used = next((device for device in listed if device.number == trial.egl_device), None)
+    first = next((device for device in listed if device.cuda == 0), None)
+    if used is None or first is None or used.number == first.number:
+        return None
+    ordinal = "no GPU of this process" if used.cuda is None else f"GPU {used.cuda}"
+    return Finding(
+        "gpu-other",
+        Severity.WARNING,
+        f"EGL device {used.number} serves, which to CUDA is {ordinal}; CUDA's first is EGL device "
+        f"{first.number}",
+        tuple(
+            f"EGL device {device.number}: CUDA ordinal "
+            f"{'none' if device.cuda is None else device.cuda}"
+            for device in listed
+            if device.is_nvidia
+        ),
+        f"moderngl_colab.get_gpu_context(device_index={first.number})",
+    )
+
+
+def mig(machine: Machine) -> Finding | None:
+    """The GPU is cut into slices, which on compute cards cannot draw."""
+    nvml = machine.examined.nvml if machine.examined is not None else None
+    if nvml is None or nvml.sliced is None or machine.on_gpu:
+        return None
+    return Finding(
+        "mig",
+        Severity.ERROR,
+        f"{nvml.sliced} is in MIG mode, and a MIG slice of a compute card has no graphics",
+        (),
+        "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0",
+    )
+
+
+def gvisor(machine: Machine) -> Finding | None:
+    """The sandbox passes on only those calls of the driver that it was told to."""
+    if not machine.gvisor or not machine.gpus or machine.on_gpu:
+        return None
+    return Finding(
+        "gvisor",
+        Severity.ERROR,
+        "this is gVisor, which passes the driver's graphics calls on only where it was told to",
+        ("/proc/version is gVisor's",),
+        "have runsc started with --nvproxy --nvproxy-allowed-driver-capabilities=all, and the "
+        "container with NVIDIA_DRIVER_CAPABILITIES=all",
+    )
+
+
+def nvml_absent(machine: Machine) -> Finding | None:
+    """NVML does not come with every container; that is no proof of no GPU."""
+    nvml = machine.examined.nvml if machine.examined is not None else None
+    if nvml is None or nvml.code != _NVML_NOT_FOUND or not machine.gpus:
+        return None
+    return Finding(
+        "nvml-absent",
+        Severity.NOTE,
+        "libnvidia-ml.so.1 is not there, so nothing tells the GPU's name, memory and MIG mode",
+        (str(nvml),),
+        remedies.give_graphics(machine),
+    )
+
+
+def _shut(machine: Machine, code: int) -> _kernel.Node | None:
+    """The node that keeps the process out for this reason, if no GPU is left to it.
+
+    Jobs that were given some of the GPUs see the nodes of all, and may not open the others.
+    """
+    if machine.control is not None and machine.control.error == code:
+        return machine.control
+    if not machine.gpus or not all(node.error for node in machine.gpus):
+        return None
+    return next((node for node in machine.gpus if node.error == code), None)
+
+
+def _refusals(machine: Machine) -> tuple[str, ...]:
+    return tuple(
+        f"{node.path}: {errno.errorcode.get(node.error, node.error)}"
+        for node in machine.nodes
+        if node.error
+    )

@@ -1,0 +1,192 @@
+"""Causes in the driver's libraries: absent, in part, of another version, where nobody looks."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+from moderngl_colab import _driver, remedies
+from moderngl_colab.findings.finding import Finding, Severity
+from moderngl_colab.machine import Machine
+
+__all__ = [
+    "Library",
+    "apt_stub",
+    "fits",
+    "path_hidden",
+    "two_drivers",
+    "unloadable",
+    "userland_absent",
+    "userland_mismatch",
+    "userland_partial",
+    "userland_split",
+]
+
+Library = Literal["EGL", "GLX"]
+
+_NVML_MISMATCH = 18
+
+
+def userland_absent(machine: Machine, library: Library = "EGL") -> Finding | None:
+    """The kernel's half of the driver is there, and the half that draws is not."""
+    if not machine.gpus or library in machine.userland.libraries:
+        return None
+    there, module = machine.userland.libraries, machine.module
+    own = machine.environ.get(_driver.DIRECTORY_VARIABLE)
+    kernel = module.version if module else "of unknown version"
+    version = f" of version {machine.userland.version}" if there else ""
+    also = f", {_driver.DIRECTORY_VARIABLE}={own} among them" if own else ""
+    return Finding(
+        "userland-partial" if there else "userland-absent",
+        Severity.ERROR,
+        f"an NVIDIA GPU is there (kernel module {kernel}), but "
+        f"lib{library}_nvidia.so.0{version} is in none of the directories searched{also}",
+        (*_module(machine), *_copies(machine), *_capabilities(machine)),
+        remedies.give_graphics(machine),
+    )
+
+
+def userland_mismatch(machine: Machine, library: Library = "EGL") -> Finding | None:
+    """The two halves of the driver are of different versions, and speak different protocols."""
+    path, module = machine.userland.libraries.get(library), machine.module
+    if not machine.gpus or path is None or module is None:
+        return None
+    if machine.userland.version in (module.version, None):
+        return _nvml_mismatch(machine)
+    return Finding(
+        "userland-mismatch",
+        Severity.ERROR,
+        f"NVIDIA's kernel module is {module.version}, but {path} is {machine.userland.version}",
+        (*_module(machine), *_copies(machine)),
+        remedies.agree(machine),
+    )
+
+
+def _nvml_mismatch(machine: Machine) -> Finding | None:
+    nvml = machine.examined.nvml if machine.examined is not None else None
+    if nvml is None or nvml.code != _NVML_MISMATCH or machine.on_gpu:
+        return None
+    return Finding(
+        "userland-mismatch",
+        Severity.ERROR,
+        "NVML says that its library and the kernel module are of different versions",
+        (str(nvml), *_module(machine), *_copies(machine)),
+        remedies.agree(machine),
+    )
+
+
+def userland_partial(machine: Machine, library: Library = "EGL") -> Finding | None:
+    """A vendor library is there without those that it needs; libglvnd passes over it silently."""
+    path = machine.userland.libraries.get(library)
+    if not machine.gpus or path is None:
+        return None
+    if not (missing := machine.userland.missing_siblings(library)):
+        return None
+    return Finding(
+        "userland-partial",
+        Severity.ERROR,
+        f"{path} needs {' and '.join(missing)}, which none of the directories searched has",
+        (*_module(machine), *_copies(machine)),
+        remedies.give_graphics(machine),
+    )
+
+
+def unloadable(machine: Machine, error: OSError | str) -> Finding:
+    """libGLX_nvidia is there and whole, and cannot be opened; it needs two of X11's libraries."""
+    return Finding(
+        "userland-partial",
+        Severity.ERROR,
+        f"the loader says: {error}",
+        (),
+        remedies.install(machine, "x11"),
+    )
+
+
+def userland_split(machine: Machine) -> Finding | None:
+    """The loader finds the vendor library, and not the others that it needs."""
+    path = machine.userland.libraries.get("EGL")
+    siblings = machine.userland.siblings.values()
+    hidden = [sibling for sibling in siblings if os.path.basename(sibling) not in machine.loader]
+    if not hidden or path is None or machine.loader.get("libEGL_nvidia.so.0") != path:
+        return None
+    if not fits(machine):
+        return None
+    return Finding(
+        "userland-partial",
+        Severity.NOTE,
+        f"the loader finds {path}, but not "
+        f"{' and '.join(map(os.path.basename, hidden))}; here they are opened by their paths",
+        tuple(hidden),
+        remedies.other_programs(machine),
+    )
+
+
+def path_hidden(machine: Machine) -> Finding | None:
+    """The driver is where the loader of a fresh process does not look."""
+    path = machine.userland.libraries.get("EGL") or machine.userland.libraries.get("GLX")
+    names = [f"lib{library}_nvidia.so.0" for library in machine.userland.libraries]
+    if path is None or any(name in machine.loader for name in names) or not fits(machine):
+        return None
+    return Finding(
+        "path-hidden",
+        Severity.NOTE,
+        f"the driver is in {os.path.dirname(path)}, where the loader does not look; here it is "
+        "opened by its path",
+        (f"LD_LIBRARY_PATH: {machine.environ.get('LD_LIBRARY_PATH', 'not set')}",),
+        remedies.other_programs(machine),
+    )
+
+
+def two_drivers(machine: Machine) -> Finding | None:
+    """The loader finds another copy of the driver than the one that fits the kernel module."""
+    if machine.module is None or machine.userland.version != machine.module.version:
+        return None
+    for library, path in machine.userland.libraries.items():
+        other = machine.loader.get(f"lib{library}_nvidia.so.0", path)
+        if other != path and fits(machine):
+            return Finding(
+                "two-drivers",
+                Severity.NOTE,
+                f"the loader finds {other}, but what fits kernel module {machine.module.version} "
+                f"is {path}; here that one is used",
+                _copies(machine),
+                remedies.other_programs(machine),
+            )
+    return None
+
+
+def apt_stub(machine: Machine) -> Finding | None:
+    """A package of the driver that brings another version than its name promises."""
+    stubs = machine.examined.stubs if machine.examined is not None else {}
+    wrong = userland_absent(machine) or userland_mismatch(machine)
+    if not stubs or wrong is None:
+        return None
+    package, version = next(iter(stubs.items()))
+    return Finding(
+        "apt-stub",
+        Severity.ERROR,
+        f"the package {package} is a stub: it brings version {version}, and the kernel module is "
+        f"{machine.module.version if machine.module else 'of unknown version'}",
+        tuple(f"{name}: {brought}" for name, brought in stubs.items()),
+        remedies.give_graphics(machine),
+    )
+
+
+def fits(machine: Machine) -> bool:
+    """Whether a userland is there that can serve; what keeps others from it is mended here."""
+    return bool(machine.gpus) and not (
+        userland_absent(machine) or userland_mismatch(machine) or userland_partial(machine)
+    )
+
+
+def _module(machine: Machine) -> tuple[str, ...]:
+    return () if machine.module is None else (f"{machine.module.path}: {machine.module.version}",)
+
+
+def _copies(machine: Machine) -> tuple[str, ...]:
+    return tuple(f"{copy.path}: {copy.version or 'of no version'}" for copy in machine.copies)
+
+
+def _capabilities(machine: Machine) -> tuple[str, ...]:
+    name = "NVIDIA_DRIVER_CAPABILITIES"
+    return (f"{name}: {machine.environ[name]}",) if name in machine.environ else ()

@@ -1,0 +1,170 @@
+"""What mends a cause, in the words and commands of the machine's platform.
+
+A package is only ever named with a version where it holds the driver, and only with the kernel
+module's own: ``apt install libnvidia-gl-550`` brings another one (since 2026, on Ubuntu 22.04,
+580). Nothing here uses sudo.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from moderngl_colab.machine import Machine
+
+__all__ = [
+    "PROGRAM",
+    "agree",
+    "anew",
+    "assign",
+    "give_gpu",
+    "give_graphics",
+    "install",
+    "other_programs",
+    "remove",
+    "unset",
+]
+
+PROGRAM = "python -m moderngl_colab"
+_NOTEBOOKS = ("colab", "kaggle")
+
+# What has to be installed, by installer. conda has no Mesa drivers and no Xvfb of its own.
+_PACKAGES = {
+    "dispatch": {
+        "apt-get": "libegl1 libgl1",
+        "dnf": "libglvnd-egl libglvnd-glx",
+        "conda": "libegl libgl",
+    },
+    "x11": {
+        "apt-get": "libx11-6 libxext6",
+        "dnf": "libX11 libXext",
+        "conda": "xorg-libx11 xorg-libxext",
+    },
+    "mesa": {
+        "apt-get": "libegl-mesa0 libgl1-mesa-dri",
+        "dnf": "mesa-libEGL mesa-libGL mesa-dri-drivers",
+    },
+    "xvfb": {"apt-get": "xvfb", "dnf": "xorg-x11-server-Xvfb"},
+    "xkb": {
+        "apt-get": "--reinstall xvfb xkb-data x11-xkb-utils",
+        "dnf": "xorg-x11-server-Xvfb xkeyboard-config xkbcomp",
+    },
+}
+_UNKNOWN_INSTALLER = {
+    "dispatch": "install libglvnd's libEGL.so.1 and libGL.so.1",
+    "x11": "install libX11.so.6 and libXext.so.6",
+    "mesa": "install Mesa's EGL vendor library and its drivers",
+    "xvfb": "install Xvfb",
+    "xkb": "install xkbcomp and the keyboard data that Xvfb needs",
+}
+_RECREATE = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
+_NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ..."
+_GIVE_GPU = {
+    "kaggle": "choose the menu Settings > Accelerator > GPU T4 x2",
+    "colab": "choose the menu Runtime > Change runtime type > T4 GPU",
+    "kubernetes": 'add "nvidia.com/gpu: 1" to the container\'s resources.limits',
+    "apptainer": _NV,
+    "docker": _RECREATE,
+    "slurm": "srun --gres=gpu:1 ...",
+    "host": "run this on a machine with an NVIDIA GPU and its driver",
+}
+_GIVE_GRAPHICS = {
+    "kubernetes": 'add "runtimeClassName: nvidia" to the pod\'s spec and "- {name: '
+    "NVIDIA_DRIVER_CAPABILITIES, value: all}\" to the container's env",
+    "apptainer": _NV,
+    "docker": _RECREATE,
+}
+
+
+def install(machine: Machine, what: str) -> str:
+    """The command that installs what is missing: ``"dispatch"``, ``"x11"``, ``"xvfb"`` or so."""
+    packages = _PACKAGES[what]
+    if machine.conda and "conda" in packages:
+        return _shell(machine, f"conda install -y -c conda-forge {packages['conda']}")
+    if machine.installer is None:
+        return _UNKNOWN_INSTALLER[what]
+    return _as_root(machine, _install(machine.installer, packages[machine.installer]))
+
+
+def give_gpu(machine: Machine) -> str:
+    """What gives this machine, or this container, a GPU."""
+    return _GIVE_GPU[machine.platform]
+
+
+def give_graphics(machine: Machine) -> str:
+    """What gives it the OpenGL half of the driver, of exactly the kernel module's version."""
+    if machine.platform in _GIVE_GRAPHICS:
+        return _GIVE_GRAPHICS[machine.platform]
+    packages = machine.examined.packages if machine.examined is not None else {}
+    if packages:
+        pinned = " ".join(f"{name}={version}" for name, version in packages.items())
+        return _as_root(machine, _install("apt-get", pinned))
+    if machine.module is None:
+        version = "the kernel module's version"
+    elif machine.installer == "dnf":
+        # A pattern that no other version matches: dnf then installs nothing.
+        pinned = f"'xorg-x11-drv-nvidia-libs-{machine.module.version}*'"
+        return _as_root(machine, _install("dnf", pinned))
+    else:
+        version = machine.module.version
+    return (
+        f"install the OpenGL libraries of exactly {version} with NVIDIA's installer of that version"
+    )
+
+
+def agree(machine: Machine) -> str:
+    """What brings both halves of the driver to one version."""
+    cure = give_graphics(machine)
+    # After an upgrade the old module stays loaded. No container can reboot its host.
+    upgraded = machine.platform in ("host", "slurm")
+    return f"reboot if the driver was upgraded just now, else {cure}" if upgraded else cure
+
+
+def anew(machine: Machine) -> str:
+    """What starts a container or a job anew, with its devices."""
+    fresh = {
+        "kubernetes": "delete the pod, so that it is created anew with its devices",
+        "docker": "docker run --gpus all ... (a new container; the rules of this one are lost)",
+        "slurm": "srun --gres=gpu:1 ... (a new job, with the GPU among its devices)",
+    }
+    return fresh.get(machine.platform, give_gpu(machine))
+
+
+def unset(machine: Machine, variable: str) -> str:
+    """What takes a variable away from the process that asks for a context."""
+    if machine.platform in _NOTEBOOKS:
+        return f'import os; del os.environ["{variable}"]'
+    return f"unset {variable}"
+
+
+def assign(machine: Machine, variable: str, value: str) -> str:
+    """What sets a variable for the process that asks for a context."""
+    if machine.platform in _NOTEBOOKS:
+        return f'import os; os.environ["{variable}"] = "{value}"'
+    return f"export {variable}={value}"
+
+
+def other_programs(machine: Machine) -> str:
+    """What runs a program that is not ours with what is mended here."""
+    return _shell(machine, f"{PROGRAM} run -- PROGRAM ...")
+
+
+def remove(machine: Machine, path: str) -> str:
+    """What removes a file of the system's."""
+    return _as_root(machine, f"rm {shlex.quote(path)}")
+
+
+def _install(installer: str, packages: str) -> str:
+    # Images for containers come without package lists.
+    update = "apt-get update && " if installer == "apt-get" else ""
+    return f"{update}{installer} install -y {packages}"
+
+
+def _as_root(machine: Machine, command: str) -> str:
+    """The command, if it is one that this user may run."""
+    if machine.is_root:
+        return _shell(machine, command)
+    return f"ask who is root here to run: {command}"
+
+
+def _shell(machine: Machine, command: str) -> str:
+    return f"!{command}" if machine.platform in _NOTEBOOKS else command

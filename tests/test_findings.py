@@ -1,0 +1,723 @@
+"""Each cause is told by facts alone: recorded machines, and the whole finding that they lead to."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from moderngl_colab._driver import Copy, Userland
+from moderngl_colab._kernel import KernelModule, Node
+from moderngl_colab._nvml import GPU, Answer
+from moderngl_colab.errors import Outcome
+from moderngl_colab.findings import CODES, Finding, Severity, blocking, findings
+from moderngl_colab.machine import EGLDevice, Examined, Machine, Trial, Vendor
+
+ERROR, WARNING, NOTE = Severity
+NEW, OLD = "550.54.15", "535.104.05"
+PROC = "/proc/driver/nvidia/version"
+LIB = "/usr/lib/x86_64-linux-gnu"
+FOLDER = "/usr/lib64-nvidia"
+SMI = "nvidia-smi shows whether the driver itself works"
+RUN = "python -m moderngl_colab run -- PROGRAM ..."
+DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
+INSTALL = f"install the OpenGL libraries of exactly {NEW} with NVIDIA's installer of that version"
+VENDORS = ("libEGL_nvidia.so.0", "libGLX_nvidia.so.0")
+SIBLINGS = ("gpucomp", "tls", "glsi", "eglcore", "glcore")
+
+
+def userland(folder: str = LIB, version: str = NEW, halves: str = "EGL GLX") -> Userland:
+    libraries = {half: f"{folder}/lib{half}_nvidia.so.0" for half in halves.split()}
+    siblings = {name: f"{folder}/libnvidia-{name}.so.{version}" for name in SIBLINGS}
+    return Userland(version, libraries, siblings, f"{folder}/libnvidia-ml.so.{version}")
+
+
+def copies(*drivers: Userland) -> tuple[Copy, ...]:
+    return tuple(
+        Copy(driver.version, half, path)
+        for driver in drivers
+        for half, path in driver.libraries.items()
+    )
+
+
+def loader(driver: Userland) -> dict[str, str]:
+    paths = [*driver.libraries.values(), *driver.siblings.values()]
+    return {path.rpartition("/")[2]: path for path in paths}
+
+
+def trial(strategy: str, **changes: Any) -> Trial:
+    """One that came out well, on the GPU or, by Mesa, on the CPU."""
+    software = strategy == "mesa"
+    good = Trial(
+        strategy,
+        Outcome.SELECTED,
+        "pixels are right",
+        vendor="Mesa" if software else "NVIDIA Corporation",
+        renderer="llvmpipe" if software else "Tesla T4",
+        software=software,
+        egl_device=0 if strategy == "egl" else None,
+        pixels=True,
+    )
+    return good._replace(**changes)
+
+
+def failed(strategy: str, reason: str, cause: str | None = None, **changes: Any) -> Trial:
+    return Trial(strategy, Outcome.FAILED, reason, cause=cause, **changes)
+
+
+NODES = (Node("/dev/nvidiactl"), Node("/dev/nvidia-modeset"), Node("/dev/nvidia0"))
+NVIDIA_ICD = Vendor(
+    "/usr/share/glvnd/egl_vendor.d/10_nvidia.json", False, VENDORS[0], f"{LIB}/{VENDORS[0]}"
+)
+MESA_ICD = Vendor(
+    "/usr/share/glvnd/egl_vendor.d/50_mesa.json", False, "libEGL_mesa.so.0", f"{LIB}/libEGL_mesa.so"
+)
+T4 = Answer(driver=NEW, gpus=(GPU("Tesla T4", False),))
+EXAMINED = Examined(
+    opened={"libEGL.so.1": None, "libGL.so.1": None},
+    mapped={"libEGL.so.1": f"{LIB}/libEGL.so.1.1.0", "libstdc++.so.6": f"{LIB}/libstdc++.so.6"},
+    nvml=T4,
+    devices=(EGLDevice(0, True, cuda=0), EGLDevice(1, False)),
+)
+HEALTHY = Machine(
+    installer="apt-get",
+    module=KernelModule(NEW, PROC),
+    nodes=NODES,
+    copies=copies(userland()),
+    userland=userland(),
+    loader=loader(userland()),
+    vendors=(NVIDIA_ICD, MESA_ICD),
+    xvfb="/usr/bin/Xvfb",
+    examined=EXAMINED,
+    trials=(trial("egl"), trial("glx"), trial("mesa")),
+)
+# Nothing of NVIDIA; Mesa on the CPU.
+BARE = HEALTHY._replace(
+    module=None,
+    nodes=(),
+    copies=(),
+    userland=Userland(None, {}, {}, None),
+    loader={},
+    vendors=(MESA_ICD,),
+    examined=EXAMINED._replace(nvml=Answer(error="NVML: not found (12)", code=12), devices=()),
+    trials=(failed("egl", "no", "x"), failed("glx", "no", "x"), trial("mesa")),
+)
+
+
+def healthy(**changes: Any) -> Machine:
+    return HEALTHY._replace(**changes)
+
+
+def refusing(*trials: Trial, **changes: Any) -> Machine:
+    """As healthy, but only the CPU serves unless `trials` say otherwise."""
+    tried = {t.strategy: t for t in (failed("egl", "no", "x"), failed("glx", "no", "x"))}
+    tried |= {"mesa": trial("mesa")} | {t.strategy: t for t in trials}
+    return HEALTHY._replace(**{"trials": tuple(tried.values()), **changes})
+
+
+def examined(**changes: Any) -> Examined:
+    return EXAMINED._replace(**changes)
+
+
+def driver_of(driver: Userland, *others: Userland, **changes: Any) -> Mapping[str, Any]:
+    return {"userland": driver, "copies": copies(driver, *others), "loader": {}} | changes
+
+
+GONE = Userland(None, {}, {}, None)
+COLAB = userland(FOLDER)
+NO_LIBEGL = "libEGL.so.1: cannot open shared object file: No such file or directory"
+EGL_PATH, GLX_PATH = f"{LIB}/libEGL_nvidia.so.0", f"{LIB}/libGLX_nvidia.so.0"
+KERNEL_LINE = f"{PROC}: {NEW}"
+
+CASES: dict[str, tuple[Machine, Finding]] = {
+    "not-linux": (
+        Machine(system="darwin"),
+        Finding(
+            "not-linux",
+            ERROR,
+            "moderngl_colab serves Linux; on darwin the system itself gives GPU contexts",
+            ("sys.platform: darwin",),
+            "moderngl.create_context(standalone=True)",
+        ),
+    ),
+    "privileged": (
+        refusing(privileged=True),
+        Finding(
+            "privileged",
+            ERROR,
+            "real and effective user or group differ, and which libraries such a process loads is "
+            "left alone",
+            (),
+            "run it as an ordinary process, not by setuid or setgid",
+        ),
+    ),
+    "forked": (
+        healthy(forked=True),
+        Finding(
+            "forked",
+            ERROR,
+            "contexts were made before this process was forked, and drivers hang in such a child",
+            (),
+            'multiprocessing.set_start_method("spawn"), and make the context in the worker',
+        ),
+    ),
+    "wsl2": (
+        BARE._replace(nodes=(Node("/dev/dxg"),)),
+        Finding(
+            "wsl2",
+            ERROR,
+            "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
+            ("/dev/dxg is there, /dev/nvidiactl is not",),
+            "apt-get update && apt-get install -y libegl-mesa0 libgl1-mesa-dri",
+        ),
+    ),
+    "driver-absent": (
+        BARE,
+        Finding(
+            "driver-absent",
+            ERROR,
+            "no NVIDIA GPU is given to this machine: there is no /dev/nvidiactl, and no kernel "
+            "module is loaded",
+            (),
+            "run this on a machine with an NVIDIA GPU and its driver",
+        ),
+    ),
+    "driver-absent, of the host alone": (
+        refusing(nodes=NODES[:1], platform="slurm"),
+        Finding(
+            "driver-absent",
+            ERROR,
+            "no NVIDIA GPU is given to this machine: there is no /dev/nvidia0, and kernel module "
+            "550.54.15 is loaded",
+            (KERNEL_LINE,),
+            "srun --gres=gpu:1 ...",
+        ),
+    ),
+    "device-permission": (
+        refusing(nodes=(NODES[0], Node("/dev/nvidia0", errno.EACCES, 44, 0o660))),
+        Finding(
+            "device-permission",
+            ERROR,
+            "/dev/nvidia0 belongs to group 44 with mode 0660, and this user may not open it",
+            ("/dev/nvidia0: EACCES",),
+            'ask who is root here to run: usermod -aG "$(getent group 44 | cut -d: -f1)" '
+            "YOUR_NAME; then log in again",
+        ),
+    ),
+    "device-cgroup": (
+        refusing(nodes=(Node("/dev/nvidiactl", errno.EPERM), *NODES[1:]), platform="docker"),
+        Finding(
+            "device-cgroup",
+            ERROR,
+            "/dev/nvidiactl is there, but the control group of this process may not use it",
+            ("/dev/nvidiactl: EPERM",),
+            "docker run --gpus all ... (a new container; the rules of this one are lost)",
+        ),
+    ),
+    "gpu-hidden": (
+        refusing(environ={"CUDA_VISIBLE_DEVICES": ""}),
+        Finding(
+            "gpu-hidden",
+            ERROR,
+            'CUDA_VISIBLE_DEVICES is "", and that leaves this process no GPU',
+            (),
+            "unset CUDA_VISIBLE_DEVICES",
+        ),
+    ),
+    "apt-stub": (
+        refusing(
+            **driver_of(userland(version="580.178.04")),
+            examined=examined(stubs={"libnvidia-gl-550": "580.178.04-0ubuntu0.22.04.1"}),
+        ),
+        Finding(
+            "apt-stub",
+            ERROR,
+            "the package libnvidia-gl-550 is a stub: it brings version "
+            "580.178.04-0ubuntu0.22.04.1, and the kernel module is 550.54.15",
+            ("libnvidia-gl-550: 580.178.04-0ubuntu0.22.04.1",),
+            INSTALL,
+        ),
+    ),
+    "userland-mismatch": (
+        refusing(**driver_of(userland(version=OLD)), platform="docker"),
+        Finding(
+            "userland-mismatch",
+            ERROR,
+            f"NVIDIA's kernel module is {NEW}, but {EGL_PATH} is {OLD}",
+            (KERNEL_LINE, f"{EGL_PATH}: {OLD}", f"{GLX_PATH}: {OLD}"),
+            DOCKER,
+        ),
+    ),
+    "userland-mismatch, by NVML": (
+        refusing(examined=examined(nvml=Answer(error="NVML: mismatch (18)", code=18))),
+        Finding(
+            "userland-mismatch",
+            ERROR,
+            "NVML says that its library and the kernel module are of different versions",
+            ("NVML: mismatch (18)", KERNEL_LINE, f"{EGL_PATH}: {NEW}", f"{GLX_PATH}: {NEW}"),
+            f"reboot if the driver was upgraded just now, else {INSTALL}",
+        ),
+    ),
+    "userland-absent": (
+        refusing(
+            **driver_of(GONE),
+            vendors=(MESA_ICD,),
+            environ={"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
+            examined=examined(packages={"libnvidia-gl-550": f"{NEW}-0ubuntu1"}),
+        ),
+        Finding(
+            "userland-absent",
+            ERROR,
+            f"an NVIDIA GPU is there (kernel module {NEW}), but libEGL_nvidia.so.0 is in none of "
+            "the directories searched",
+            (KERNEL_LINE, "NVIDIA_DRIVER_CAPABILITIES: compute,utility"),
+            f"apt-get update && apt-get install -y libnvidia-gl-550={NEW}-0ubuntu1",
+        ),
+    ),
+    "userland-partial, the EGL half": (
+        refusing(
+            trial("glx"), **driver_of(userland(halves="GLX"), loader=loader(userland())),
+            vendors=(MESA_ICD,),
+        ),
+        Finding(
+            "userland-partial",
+            WARNING,
+            f"an NVIDIA GPU is there (kernel module {NEW}), but libEGL_nvidia.so.0 of version "
+            f"{NEW} is in none of the directories searched",
+            (KERNEL_LINE, f"{GLX_PATH}: {NEW}"),
+            INSTALL,
+        ),
+    ),
+    "userland-partial, a sibling": (
+        refusing(userland=userland()._replace(siblings={"tls": "x", "glcore": "x", "glsi": "x"})),
+        Finding(
+            "userland-partial",
+            ERROR,
+            f"{EGL_PATH} needs libnvidia-eglcore.so.{NEW}, which none of the directories searched "
+            "has",
+            (KERNEL_LINE, f"{EGL_PATH}: {NEW}", f"{GLX_PATH}: {NEW}"),
+            INSTALL,
+        ),
+    ),
+    "userland-partial, for others": (
+        healthy(loader={name: f"{LIB}/{name}" for name in VENDORS}),
+        Finding(
+            "userland-partial",
+            NOTE,
+            f"the loader finds {EGL_PATH}, but not "
+            + " and ".join(f"libnvidia-{name}.so.{NEW}" for name in SIBLINGS)
+            + "; here they are opened by their paths",
+            tuple(f"{LIB}/libnvidia-{name}.so.{NEW}" for name in SIBLINGS),
+            RUN,
+        ),
+    ),
+    "mig": (
+        refusing(examined=examined(nvml=Answer(driver=NEW, gpus=(GPU("A100", True),)))),
+        Finding(
+            "mig",
+            ERROR,
+            "A100 is in MIG mode, and a MIG slice of a compute card has no graphics",
+            (),
+            "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0",
+        ),
+    ),
+    "dispatch-absent": (
+        refusing(trial("glx"), examined=examined(opened={"libEGL.so.1": NO_LIBEGL})),
+        Finding(
+            "dispatch-absent",
+            WARNING,
+            f"the loader says: {NO_LIBEGL}",
+            (),
+            "apt-get update && apt-get install -y libegl1 libgl1",
+        ),
+    ),
+    "icd-override": (
+        refusing(vendors=(MESA_ICD,), environ={"__EGL_VENDOR_LIBRARY_FILENAMES": MESA_ICD.path}),
+        Finding(
+            "icd-override",
+            ERROR,
+            f"__EGL_VENDOR_LIBRARY_FILENAMES is set to {MESA_ICD.path}, and that leaves NVIDIA's "
+            "vendor library out",
+            (),
+            "unset __EGL_VENDOR_LIBRARY_FILENAMES",
+        ),
+    ),
+    "no-xvfb": (
+        refusing(xvfb=None),
+        Finding(
+            "no-xvfb",
+            ERROR,
+            "there is no Xvfb on the PATH",
+            (),
+            "apt-get update && apt-get install -y xvfb",
+        ),
+    ),
+    "xvfb-start": (
+        refusing(failed("glx", "Xvfb ended at once with status 1", "xvfb-start", stderr=("a",))),
+        Finding(
+            "xvfb-start",
+            ERROR,
+            "Xvfb ended at once with status 1",
+            ("a",),
+            "apt-get update && apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils",
+        ),
+    ),
+    "xvfb-crash": (
+        refusing(failed("glx", "Xvfb ended at once with status -6", "xvfb-crash")),
+        Finding(
+            "xvfb-crash",
+            ERROR,
+            "Xvfb ended at once with status -6",
+            (),
+            "apt-get update && apt-get install -y --reinstall xvfb xkb-data x11-xkb-utils",
+        ),
+    ),
+    "glx-refused": (
+        refusing(failed("glx", "GLX over Xvfb: BadValue (2)", "glx-refused", remedy=SMI)),
+        Finding(
+            "glx-refused",
+            ERROR,
+            "GLX over Xvfb: BadValue (2)",
+            (f"the driver is {NEW}; known to serve over Xvfb from 535 on, to refuse up to 418",),
+            SMI,
+        ),
+    ),
+    "driver-crash": (
+        refusing(failed("egl", "ended by SIGSEGV (11)", "driver-crash"), trial("glx")),
+        Finding(
+            "driver-crash",
+            ERROR,
+            "egl: ended by SIGSEGV (11)",
+            (),
+            "export MODERNGL_COLAB_STRATEGIES=glx,mesa",
+        ),
+    ),
+    "driver-hang": (
+        refusing(
+            failed("egl", "did not end within 60 s", "driver-hang", stderr=("last words",)),
+            failed("mesa", "no", "x"),
+        ),
+        Finding("driver-hang", ERROR, "egl: did not end within 60 s", ("last words",), SMI),
+    ),
+    "driver-refused": (
+        refusing(failed("egl", "EGL device 0: EGL_BAD_ALLOC (0x3003)"), trial("glx")),
+        Finding(
+            "driver-refused", WARNING, "egl: EGL device 0: EGL_BAD_ALLOC (0x3003)", (), SMI
+        ),
+    ),
+    "gvisor": (
+        refusing(gvisor=True),
+        Finding(
+            "gvisor",
+            ERROR,
+            "this is gVisor, which passes the driver's graphics calls on only where it was told to",
+            ("/proc/version is gVisor's",),
+            "have runsc started with --nvproxy --nvproxy-allowed-driver-capabilities=all, and the "
+            "container with NVIDIA_DRIVER_CAPABILITIES=all",
+        ),
+    ),
+    "jetson": (
+        refusing(
+            jetson=True,
+            platform="apptainer",
+            nodes=(),
+            examined=examined(opened={"libEGL_nvidia.so.0": "libnvrm.so: cannot open"}),
+        ),
+        Finding(
+            "jetson",
+            ERROR,
+            "this is a Jetson, and the driver's Tegra libraries are not all given to this process",
+            ("/etc/nv_tegra_release is there", "libnvrm.so: cannot open"),
+            "apptainer run --nv --bind /usr/lib/aarch64-linux-gnu/nvidia ...",
+        ),
+    ),
+    "glibcxx": (
+        refusing(
+            failed("mesa", "no", "x"),
+            conda=True,
+            examined=examined(
+                opened={f"{LIB}/dri/swrast_dri.so": "version `GLIBCXX_3.4.30' not found"},
+                mapped={"libstdc++.so.6": "/opt/conda/lib/libstdc++.so.6.0.29"},
+                glibcxx={f"{LIB}/dri/swrast_dri.so": "3.4.30", "libstdc++.so.6": "3.4.29"},
+            ),
+        ),
+        Finding(
+            "glibcxx",
+            ERROR,
+            "swrast_dri.so needs GLIBCXX_3.4.30, and /opt/conda/lib/libstdc++.so.6.0.29 ends at "
+            "GLIBCXX_3.4.29",
+            ("version `GLIBCXX_3.4.30' not found",),
+            "conda install -y -c conda-forge libstdcxx-ng",
+        ),
+    ),
+    "mesa-absent": (
+        refusing(failed("mesa", "libEGL lists none", "mesa-absent")),
+        Finding(
+            "mesa-absent",
+            WARNING,
+            "libEGL lists none",
+            (),
+            "apt-get update && apt-get install -y libegl-mesa0 libgl1-mesa-dri",
+        ),
+    ),
+    "gpu-other": (
+        healthy(
+            examined=examined(devices=(EGLDevice(0, True, cuda=1), EGLDevice(1, True, cuda=0)))
+        ),
+        Finding(
+            "gpu-other",
+            WARNING,
+            "EGL device 0 serves, which to CUDA is GPU 1; CUDA's first is EGL device 1",
+            ("EGL device 0: CUDA ordinal 1", "EGL device 1: CUDA ordinal 0"),
+            "moderngl_colab.get_gpu_context(device_index=1)",
+        ),
+    ),
+    "software-forced": (
+        healthy(environ={"LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe"}),
+        Finding(
+            "software-forced",
+            NOTE,
+            "LIBGL_ALWAYS_SOFTWARE is set to 1, and that keeps Mesa on the CPU",
+            ("LIBGL_ALWAYS_SOFTWARE=1", "GALLIUM_DRIVER=llvmpipe"),
+            "unset LIBGL_ALWAYS_SOFTWARE",
+        ),
+    ),
+    "software-forced, for GLX": (
+        healthy(environ={"__GLX_VENDOR_LIBRARY_NAME": "mesa"}),
+        Finding(
+            "software-forced",
+            NOTE,
+            "__GLX_VENDOR_LIBRARY_NAME is set to mesa, and that leaves NVIDIA's vendor library out",
+            (),
+            "unset __GLX_VENDOR_LIBRARY_NAME",
+        ),
+    ),
+    "two-drivers": (
+        healthy(
+            **driver_of(
+                COLAB, userland(version=OLD), loader={name: f"{LIB}/{name}" for name in VENDORS}
+            )
+        ),
+        Finding(
+            "two-drivers",
+            NOTE,
+            f"the loader finds {EGL_PATH}, but what fits kernel module {NEW} is "
+            f"{FOLDER}/libEGL_nvidia.so.0; here that one is used",
+            (
+                f"{FOLDER}/libEGL_nvidia.so.0: {NEW}",
+                f"{FOLDER}/libGLX_nvidia.so.0: {NEW}",
+                f"{EGL_PATH}: {OLD}",
+                f"{GLX_PATH}: {OLD}",
+            ),
+            RUN,
+        ),
+    ),
+    "path-hidden": (
+        healthy(**driver_of(COLAB), platform="colab"),
+        Finding(
+            "path-hidden",
+            NOTE,
+            "the driver is in /usr/lib64-nvidia, where the loader does not look; here it is opened "
+            "by its path",
+            ("LD_LIBRARY_PATH: not set",),
+            f"!{RUN}",
+        ),
+    ),
+    "icd-broken": (
+        healthy(vendors=(Vendor("/etc/glvnd/egl_vendor.d/10.json", False, None, None), NVIDIA_ICD)),
+        Finding(
+            "icd-broken",
+            NOTE,
+            "/etc/glvnd/egl_vendor.d/10.json is no ICD: libglvnd passes over it",
+            (
+                "/etc/glvnd/egl_vendor.d/10.json: unreadable",
+                f"{NVIDIA_ICD.path}: libEGL_nvidia.so.0",
+            ),
+            RUN,
+        ),
+    ),
+    "icd-broken, by the user's own word": (
+        refusing(
+            failed("egl", "libEGL lists no NVIDIA device", "x"),
+            vendors=(Vendor("/home/me/10.json", False, "/gone/libEGL_nvidia.so.0", None),),
+            environ={"__EGL_VENDOR_LIBRARY_FILENAMES": "/home/me/10.json"},
+        ),
+        Finding(
+            "icd-broken",
+            ERROR,
+            "/home/me/10.json names /gone/libEGL_nvidia.so.0, which the loader does not find",
+            ("/home/me/10.json: /gone/libEGL_nvidia.so.0",),
+            "unset __EGL_VENDOR_LIBRARY_FILENAMES",
+        ),
+    ),
+    "icd-broken, a FIFO": (
+        healthy(vendors=(Vendor("/usr/share/glvnd/x.json", True, None, None), NVIDIA_ICD)),
+        Finding(
+            "icd-broken",
+            NOTE,
+            "/usr/share/glvnd/x.json is no regular file, and libglvnd may wait for ever for it",
+            ("/usr/share/glvnd/x.json: unreadable", f"{NVIDIA_ICD.path}: libEGL_nvidia.so.0"),
+            RUN,
+        ),
+    ),
+    "icd-missing": (
+        healthy(vendors=(MESA_ICD,), platform="kaggle"),
+        Finding(
+            "icd-missing",
+            NOTE,
+            f"no ICD tells libglvnd of {EGL_PATH}; here it is told in memory",
+            (f"{MESA_ICD.path}: libEGL_mesa.so.0",),
+            f"!{RUN}",
+        ),
+    ),
+    "dispatch-foreign": (
+        healthy(examined=examined(mapped={"libEGL.so.1": "/opt/conda/lib/libEGL.so.1.1.0"})),
+        Finding(
+            "dispatch-foreign",
+            NOTE,
+            "libEGL.so.1 is /opt/conda/lib/libEGL.so.1.1.0, which reads vendors from directories "
+            "of its own; here NVIDIA's is offered to it",
+            (),
+            RUN,
+        ),
+    ),
+    "too-late": (
+        healthy(late=True),
+        Finding(
+            "too-late",
+            NOTE,
+            "libEGL read its vendors in this process before NVIDIA's was offered; contexts made "
+            "here use an instance of their own",
+            (),
+            "for other libraries: set what moderngl_colab.prepare_environment() gives before their "
+            "import",
+        ),
+    ),
+    "wrong-thread": (
+        healthy(elsewhere=True),
+        Finding(
+            "wrong-thread",
+            NOTE,
+            "the contexts of this process were made in another thread, and a context is current in "
+            "one thread at a time",
+            (),
+            "use a context in the thread that made it, or leave it there and enter it here: with "
+            "ctx:",
+        ),
+    ),
+    "display-remote": (
+        healthy(environ={"DISPLAY": "localhost:10.0"}),
+        Finding(
+            "display-remote",
+            NOTE,
+            "DISPLAY is localhost:10.0, a server of another machine; here a private one is used "
+            "instead",
+            (),
+            "unset DISPLAY",
+        ),
+    ),
+    "nvml-absent": (
+        healthy(
+            examined=examined(nvml=Answer(error="NVML: Library Not Found (12)", code=12))
+        ),
+        Finding(
+            "nvml-absent",
+            NOTE,
+            "libnvidia-ml.so.1 is not there, so nothing tells the GPU's name, memory and MIG mode",
+            ("NVML: Library Not Found (12)",),
+            INSTALL,
+        ),
+    ),
+}  # fmt: skip
+ALSO = {"apt-stub": {"userland-mismatch"}}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_facts_lead_to_the_finding_and_to_no_other(case: str) -> None:
+    machine, expected = CASES[case]
+
+    found = findings(machine)
+
+    assert found[0] == expected
+    # A stub explains the mismatch that it leads to; the mismatch is there all the same.
+    assert {finding.code for finding in found[1:]} <= ALSO.get(expected.code, set())
+
+
+def test_every_code_has_a_case() -> None:
+    assert {finding.code for _, finding in CASES.values()} == set(CODES)
+
+
+def test_a_healthy_machine_has_no_findings() -> None:
+    assert findings(HEALTHY) == ()
+    assert findings(HEALTHY._replace(xvfb=None, trials=(trial("egl"), trial("mesa")))) == ()
+    assert blocking(HEALTHY) is None
+
+
+def test_gpus_that_a_job_was_not_given_are_no_trouble() -> None:
+    others = (*NODES, Node("/dev/nvidia1", errno.EPERM), Node("/dev/nvidia2", errno.EACCES))
+
+    assert findings(HEALTHY._replace(nodes=others)) == ()
+
+
+def test_the_error_comes_before_the_warning_and_the_note() -> None:
+    machine = refusing(
+        failed("egl", "ended by SIGSEGV (11)", "driver-crash"),
+        trial("glx"),
+        vendors=(MESA_ICD,),
+        examined=examined(opened={"libEGL.so.1": NO_LIBEGL}),
+    )
+
+    assert [(f.code, f.severity) for f in findings(machine)] == [
+        ("driver-crash", ERROR),
+        ("dispatch-absent", WARNING),
+        ("icd-missing", NOTE),
+    ]
+
+
+def test_what_was_not_asked_for_is_not_held_against_a_machine() -> None:
+    assert findings(HEALTHY._replace(examined=None, trials=())) == ()
+
+
+@pytest.mark.parametrize(
+    ("machine", "code"),
+    [
+        (BARE, "driver-absent"),
+        (refusing(**driver_of(GONE)), "userland-absent"),
+        (refusing(**driver_of(userland(version=OLD))), "userland-mismatch"),
+        (refusing(environ={"CUDA_VISIBLE_DEVICES": "-1"}), "gpu-hidden"),
+    ],
+)
+def test_what_looking_tells_is_what_blocks_every_program(machine: Machine, code: str) -> None:
+    found = blocking(machine._replace(examined=None, trials=()))
+
+    assert found is not None
+    assert (found.code, found.severity) == (code, ERROR)
+
+
+@pytest.mark.parametrize(
+    ("value", "hidden"),
+    [
+        (None, False),
+        ("0", False),
+        ("2,0", False),
+        (" 1", False),
+        ("1gpu2", False),
+        ("GPU-57a2d100", False),
+        ("MIG-GPU-57a2d100/1/0", False),
+        ("", True),
+        ("-1", True),
+        ("-1,0", True),
+        ("NoDevFiles", True),
+        (",0", True),
+    ],
+)
+def test_cuda_visible_devices_hides_every_gpu_as_cuda_reads_it(
+    value: str | None, hidden: bool
+) -> None:
+    environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
+
+    found = findings(refusing(environ=environ))
+
+    assert ("gpu-hidden" in {finding.code for finding in found}) is hidden

@@ -1,0 +1,145 @@
+"""Remedies fit the machine: its platform, its packages, its user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moderngl_colab import machine, remedies
+from moderngl_colab._kernel import KernelModule
+from moderngl_colab.machine import Examined, Machine
+
+NEW = "550.54.15"
+MODULE = KernelModule(NEW, "/proc/driver/nvidia/version")
+INSTALL = f"install the OpenGL libraries of exactly {NEW} with NVIDIA's installer of that version"
+DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
+NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ..."
+
+
+@pytest.mark.parametrize(
+    ("environ", "mark", "give_gpu", "give_graphics"),
+    [
+        (
+            {"COLAB_RELEASE_TAG": "x"},
+            ".dockerenv",
+            "choose the menu Runtime > Change runtime type > T4 GPU",
+            INSTALL,
+        ),
+        (
+            {"COLAB_RELEASE_TAG": "x", "KAGGLE_KERNEL_RUN_TYPE": "Interactive"},
+            ".dockerenv",
+            "choose the menu Settings > Accelerator > GPU T4 x2",
+            INSTALL,
+        ),
+        (
+            {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+            ".dockerenv",
+            'add "nvidia.com/gpu: 1" to the container\'s resources.limits',
+            'add "runtimeClassName: nvidia" to the pod\'s spec and "- {name: '
+            "NVIDIA_DRIVER_CAPABILITIES, value: all}\" to the container's env",
+        ),
+        ({}, ".singularity.d/libs", NV, NV),
+        ({}, ".dockerenv", DOCKER, DOCKER),
+        ({}, "run/.containerenv", DOCKER, DOCKER),
+        ({"SLURM_JOB_ID": "7"}, None, "srun --gres=gpu:1 ...", INSTALL),
+        ({}, None, "run this on a machine with an NVIDIA GPU and its driver", INSTALL),
+    ],
+)
+def test_a_gpu_and_its_graphics_are_given_as_the_platform_does_it(
+    tmp_path: Path, environ: dict[str, str], mark: str | None, give_gpu: str, give_graphics: str
+) -> None:
+    if mark is not None:
+        (tmp_path / mark).parent.mkdir(exist_ok=True)
+        (tmp_path / mark).touch()
+
+    seen = machine.glance(environ, str(tmp_path))._replace(module=MODULE)
+
+    assert remedies.give_gpu(seen) == give_gpu
+    assert remedies.give_graphics(seen) == give_graphics
+
+
+def test_without_a_known_version_the_kernel_modules_is_named() -> None:
+    assert remedies.give_graphics(Machine()) == (
+        "install the OpenGL libraries of exactly the kernel module's version with NVIDIA's "
+        "installer of that version"
+    )
+
+
+def test_packages_of_the_driver_are_named_only_with_the_kernel_modules_version() -> None:
+    offered = Examined(packages={"libegl-nvidia0": f"{NEW}-1", "libglx-nvidia0": f"{NEW}-1"})
+    debian = Machine(installer="apt-get", module=MODULE, examined=offered)
+
+    assert remedies.give_graphics(debian) == (
+        f"apt-get update && apt-get install -y libegl-nvidia0={NEW}-1 libglx-nvidia0={NEW}-1"
+    )
+    assert remedies.give_graphics(debian._replace(examined=Examined())) == INSTALL
+    assert remedies.give_graphics(Machine(installer="dnf", module=MODULE)) == (
+        f"dnf install -y 'xorg-x11-drv-nvidia-libs-{NEW}*'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "remedy"),
+    [
+        ("ID=debian\n", "apt-get update && apt-get install -y xvfb"),
+        ('NAME="Ubuntu"\nID=ubuntu\nID_LIKE=debian\n', "apt-get update && apt-get install -y xvfb"),
+        ("ID=linuxmint\nID_LIKE='ubuntu debian'\n", "apt-get update && apt-get install -y xvfb"),
+        ("ID=fedora\n", "dnf install -y xorg-x11-server-Xvfb"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "dnf install -y xorg-x11-server-Xvfb"),
+        ("ID=arch\n", "install Xvfb"),
+        ("\udcff\x00=\n=ID", "install Xvfb"),
+    ],
+)
+def test_what_is_missing_is_installed_as_the_distribution_does_it(
+    tmp_path: Path, release: str, remedy: str
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "os-release").write_bytes(release.encode(errors="surrogateescape"))
+
+    seen = machine.glance({}, str(tmp_path))._replace(is_root=True, conda=False)
+
+    assert remedies.install(seen, "xvfb") == remedy
+
+
+def test_every_need_has_words_for_every_system() -> None:
+    for need in ("dispatch", "x11", "mesa", "xvfb", "xkb"):
+        for installer in ("apt-get", "dnf", None):
+            assert "install" in remedies.install(Machine(installer=installer), need)
+
+
+def test_condas_python_gets_condas_libraries_without_root() -> None:
+    seen = Machine(conda=True, installer="apt-get", is_root=False)
+
+    assert remedies.install(seen, "dispatch") == "conda install -y -c conda-forge libegl libgl"
+    assert remedies.install(seen, "xvfb") == (
+        "ask who is root here to run: apt-get update && apt-get install -y xvfb"
+    )
+
+
+def test_in_a_notebook_commands_begin_with_an_exclamation_mark() -> None:
+    colab = Machine(platform="colab", installer="apt-get")
+
+    assert remedies.install(colab, "xvfb") == "!apt-get update && apt-get install -y xvfb"
+    assert remedies.other_programs(colab) == "!python -m moderngl_colab run -- PROGRAM ..."
+    assert remedies.unset(colab, "A") == 'import os; del os.environ["A"]'
+    assert remedies.assign(colab, "A", "b") == 'import os; os.environ["A"] = "b"'
+
+
+@pytest.mark.parametrize("platform", ["kubernetes", "docker", "slurm", "apptainer", "host"])
+def test_no_remedy_uses_sudo_and_each_is_one_line(platform: str) -> None:
+    seen = Machine(platform=platform, installer="apt-get", is_root=False, module=MODULE)
+    said = [
+        remedies.give_gpu(seen),
+        remedies.give_graphics(seen),
+        remedies.anew(seen),
+        remedies.install(seen, "xvfb"),
+        remedies.unset(seen, "A"),
+    ]
+
+    assert all(text and "sudo" not in text and "\n" not in text for text in said)
+
+
+def test_this_machine_is_looked_at_as_its_user() -> None:
+    assert machine.glance().is_root is (os.geteuid() == 0)
