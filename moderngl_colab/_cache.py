@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import secrets
 import stat
 from collections.abc import Mapping
+
+from moderngl_colab import _glvnd
 
 __all__ = ["CacheError", "icd"]
 
@@ -36,11 +37,7 @@ def icd(library: str, environ: Mapping[str, str] = os.environ) -> str:
     Raises:
         CacheError: it cannot be written.
     """
-    content = os.fsencode(
-        json.dumps(
-            {"file_format_version": "1.0.0", "ICD": {"library_path": library}}, ensure_ascii=False
-        )
-    )
+    content = _glvnd.icd_content(library)
     # Named by its content: machines that share a home folder have their drivers elsewhere.
     name = f"10_nvidia_{hashlib.sha256(content).hexdigest()[:16]}.json"
     home = _cache_home(environ)

@@ -21,6 +21,7 @@ __all__ = [
     "DIRECTORIES_VARIABLE",
     "FILENAMES_VARIABLE",
     "ICD",
+    "icd_content",
     "icds",
     "library_of",
     "offering",
@@ -54,6 +55,14 @@ def library_of(icd: ICD) -> str | None:
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return library if isinstance(library, str) and library else None
+
+
+def icd_content(library: str) -> bytes:
+    """An ICD that names a vendor library by its path."""
+    # By hand, for json takes longer to import than all of this.
+    escaped = library.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = "".join(char if char >= " " else f"\\u{ord(char):04x}" for char in escaped)
+    return os.fsencode(f'{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{quoted}"}}}}')
 
 
 def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -101,9 +110,7 @@ def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
             yield
         return
     others = [icd.path for icd in present if not icd.waits and not icd.is_nvidia]
-    quoted = library.replace("\\", "\\\\").replace('"', '\\"')
-    content = f'{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{quoted}"}}}}'
-    with _process.file_in_memory("10_nvidia.json", os.fsencode(content)) as descriptor:
+    with _process.file_in_memory("10_nvidia.json", icd_content(library)) as descriptor:
         paths = [f"/proc/self/fd/{descriptor}", *others]
         with _process.environment({FILENAMES_VARIABLE: ":".join(paths)}):
             yield

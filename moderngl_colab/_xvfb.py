@@ -13,19 +13,16 @@ import contextlib
 import os
 import secrets
 import socket
-import struct
 import subprocess
 import time
 from collections.abc import Iterator
 
 import xvfbwrapper
 
-from moderngl_colab import _glvnd, _process
+from moderngl_colab import _glvnd, _process, _x11
 
 __all__ = ["Display", "XvfbError", "XvfbMissing", "retire", "shared"]
 
-_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
-_FAMILY_WILD = 0xFFFF
 _START_TIMEOUT = 10.0  # seconds
 _POLL_INTERVAL = 0.002  # seconds
 # Far from :0 and the small numbers that people give their own servers, below where X11's TCP
@@ -65,7 +62,7 @@ class Display(xvfbwrapper.Xvfb):
             raise XvfbMissing(str(error)) from error
         self.extra_xvfb_args += ["-nolisten", "tcp", "-nolisten", "local", "-terminate"]
         self.proc: subprocess.Popen[bytes] | None = None
-        self._cookie = secrets.token_bytes(16)
+        self._cookie = secrets.token_bytes(_x11.COOKIE_LENGTH)
         self._held: socket.socket | None = None
         self._owner = os.getpid()
         self.blocks = 0
@@ -96,7 +93,7 @@ class Display(xvfbwrapper.Xvfb):
         raise XvfbError(f"no display number was free in {_TRIES} tries")
 
     def _launch(self, errors: int) -> None:
-        with _process.file_in_memory("Xauthority", self._authority()) as authority:
+        with _process.file_in_memory("Xauthority", _x11.authority(self._cookie)) as authority:
             self.xvfb_cmd = ["Xvfb", self.name, *self.extra_xvfb_args]
             self.xvfb_cmd += ["-auth", f"/proc/self/fd/{authority}"]
             self.proc = subprocess.Popen(
@@ -109,7 +106,7 @@ class Display(xvfbwrapper.Xvfb):
                 start_new_session=True,
             )
             deadline = time.monotonic() + _START_TIMEOUT
-            while (connection := self._connect()) is None:
+            while (connection := self._connected()) is None:
                 if (status := self.proc.poll()) is not None:
                     raise _ended(status, _lines(errors))
                 if time.monotonic() > deadline:
@@ -154,8 +151,14 @@ class Display(xvfbwrapper.Xvfb):
         """What leads this process and its children to the display, for the length of a block."""
         # Not os.getpid(), which is another number where /proc is that of an outer pid namespace.
         process = os.readlink("/proc/self")
-        with _process.file_in_memory("Xauthority", self._authority()) as authority:
+        with _process.file_in_memory("Xauthority", _x11.authority(self._cookie)) as authority:
             yield {"DISPLAY": self.name, "XAUTHORITY": f"/proc/{process}/fd/{authority}"}
+
+    def _connected(self) -> socket.socket | None:
+        try:
+            return _x11.connect(self.new_display, self._cookie, _START_TIMEOUT)
+        except _x11.RefusedError as error:
+            raise XvfbError("Xvfb refused the connection") from error
 
     @property
     def name(self) -> str:
@@ -174,40 +177,6 @@ class Display(xvfbwrapper.Xvfb):
         if self._held is not None:
             self._held.detach()
             self._held = None
-
-    def _authority(self) -> bytes:
-        # The format of Xauthority(5): big-endian, each string with its length; FamilyWild with
-        # an empty address and number serves every display.
-        fields = (b"", b"", _COOKIE_NAME, self._cookie)
-        body = b"".join(struct.pack(">H", len(field)) + field for field in fields)
-        return struct.pack(">H", _FAMILY_WILD) + body
-
-    def _connect(self) -> socket.socket | None:
-        """A client's connection, by the X11 protocol's first exchange; None while nobody listens.
-
-        Raises:
-            XvfbError: it was refused.
-        """
-        descriptor = socket.socket(socket.AF_UNIX).detach()
-        connection = socket.socket(fileno=_process.above_standard_streams(descriptor))
-        try:
-            connection.settimeout(_START_TIMEOUT)
-            connection.connect(f"/tmp/.X11-unix/X{self.new_display}")
-            # Little-endian, protocol 11.0, and the cookie's name, padded to four bytes, and data.
-            lengths = struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE_NAME), len(self._cookie))
-            padding = bytes(-len(_COOKIE_NAME) % 4)
-            connection.sendall(lengths + _COOKIE_NAME + padding + self._cookie)
-            if (answer := connection.recv(1)) == b"":
-                raise ConnectionResetError
-            if answer != b"\x01":
-                raise XvfbError("Xvfb refused the connection")
-        except (FileNotFoundError, ConnectionError):  # Not yet there, or gone already.
-            connection.close()
-            return None
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
 
 def _ended(status: int, said: tuple[str, ...]) -> XvfbError:

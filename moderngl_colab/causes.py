@@ -11,8 +11,9 @@ from moderngl_colab import _driver, _nvml, devices
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.findings import dispatch, display, hardware, process, userland
 from moderngl_colab.findings.finding import Finding
-from moderngl_colab.machine import Examined, Machine, glance, look
+from moderngl_colab.machine import Examined, Machine
 from moderngl_colab.remedies import give_graphics, install
+from moderngl_colab.survey import glance, look
 
 __all__ = [
     "dispatch_absent",

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from moderngl_colab import _cache, _glvnd, _loader
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.findings import Finding, blocking, dispatch, display, userland
-from moderngl_colab.machine import Machine, look
+from moderngl_colab.machine import Machine
+from moderngl_colab.survey import look
 
 __all__ = ["Prepared", "prepare", "prepare_environment"]
 
@@ -75,11 +76,9 @@ def prepare(device: int | None = None) -> Prepared:
     if device is not None:
         device = _integer(device)
     machine = look()
-    of_egl, of_glx = _obstacle(machine, "EGL"), _obstacle_of_glx(machine)
-    # A child is no fork of this process, once it runs a program of its own.
-    known = blocking(machine._replace(forked=False))
-    if known is not None and (known != of_egl or of_glx is not None):
+    if (known := blocking(machine)) is not None:
         raise _refused(known)
+    of_egl, of_glx = _obstacle(machine, "EGL"), _obstacle_of_glx(machine)
     if of_egl is None and (override := _override(machine)) is not None:
         raise _refused(override)
     path = _library_path(machine)
@@ -107,8 +106,9 @@ def prepare(device: int | None = None) -> Prepared:
 
 def _variables(machine: Machine, egl: bool, glx: bool) -> dict[str, str]:
     variables = {}
-    if egl and _glvnd.user_choice(machine.environ) is None:
-        icd = _cache.icd(machine.userland.libraries["EGL"])
+    if _glvnd.user_choice(machine.environ) is None:
+        # Where GLX alone serves, no vendor at all: a program that uses EGL shall not be on the CPU.
+        icd = _cache.icd(machine.userland.libraries["EGL"]) if egl else os.devnull
         variables[_glvnd.FILENAMES_VARIABLE] = icd
     if glx:
         variables[_GLX_VARIABLE] = "nvidia"

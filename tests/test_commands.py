@@ -93,8 +93,9 @@ def test_env_prints_arguments_for_docker(command: Command, tmp_path: Path) -> No
 def test_env_gives_docker_no_file_where_there_is_none(command: Command) -> None:
     assert result(command("glx-only", "env", "--format", "docker")) == (
         0,
-        "--gpus all --env NVIDIA_DRIVER_CAPABILITIES=all --env __GLX_VENDOR_LIBRARY_NAME=nvidia "
-        "--env MUJOCO_GL=glfw\n",
+        "--gpus all --env NVIDIA_DRIVER_CAPABILITIES=all --env "
+        "__EGL_VENDOR_LIBRARY_FILENAMES=/dev/null --env __GLX_VENDOR_LIBRARY_NAME=nvidia --env "
+        "MUJOCO_GL=glfw\n",
         "",
     )
 

@@ -16,10 +16,10 @@ Examined = Callable[..., dict[str, Any]]
 
 PROGRAM = """
 import json, os, sys
-from moderngl_colab import machine
+from moderngl_colab import survey
 from moderngl_colab.diagnostics.examine import examine
 before = len(os.listdir("/proc/self/fd"))
-examined = examine(machine.look(), float(sys.argv[1])).examined
+examined = examine(survey.look(), float(sys.argv[1])).examined
 assert len(os.listdir("/proc/self/fd")) == before
 answer = examined._asdict()
 if examined.nvml is not None:
@@ -268,10 +268,10 @@ def test_nothing_at_all_can_be_started_and_nothing_is_said(
 ) -> None:
     code = (
         "import sys\n"
-        "from moderngl_colab import machine\n"
+        "from moderngl_colab import survey\n"
         "from moderngl_colab.diagnostics.examine import examine\n"
         "sys.executable = None\n"
-        "examined = examine(machine.look()).examined\n"
+        "examined = examine(survey.look()).examined\n"
         "print(examined.opened, examined.nvml, examined.devices, examined.stderr)\n"
     )
     assert python("colab", code).stdout == (

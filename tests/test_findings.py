@@ -684,8 +684,8 @@ def test_what_was_not_asked_for_is_not_held_against_a_machine() -> None:
     ("machine", "code"),
     [
         (BARE, "driver-absent"),
-        (refusing(**driver_of(GONE)), "userland-absent"),
-        (refusing(**driver_of(userland(version=OLD))), "userland-mismatch"),
+        (refusing(nodes=(Node("/dev/nvidiactl", errno.EACCES),)), "driver-absent"),
+        (refusing(privileged=True), "privileged"),
         (refusing(environ={"CUDA_VISIBLE_DEVICES": "-1"}), "gpu-hidden"),
     ],
 )

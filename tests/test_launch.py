@@ -16,7 +16,7 @@ import pytest
 from conftest import PROGRAMS
 
 from moderngl_colab import _cache
-from rig import driver, machines
+from rig import driver, machines, remedies
 from rig.layout import Placed
 
 NEIGHBOURS = PROGRAMS / "neighbours"
@@ -24,11 +24,6 @@ NVIDIA = "NVIDIA Corporation\nNVIDIA Stand-in GPU 0/PCIe/SSE2\n"
 ICDS = "/usr/share/glvnd/egl_vendor.d"
 LIBRARY = "/usr/lib64-nvidia/libEGL_nvidia.so.0"
 TEXT = '{"file_format_version": "1.0.0", "ICD": {"library_path": "%s"}}'
-
-GRAPHICS = (
-    'add "runtimeClassName: nvidia" to the pod\'s spec and "- {name: NVIDIA_DRIVER_CAPABILITIES, '
-    "value: all}\" to the container's env"
-)
 
 Python = Callable[..., machines.Finished]
 
@@ -52,7 +47,8 @@ def prepare(python: Python, cache: Path) -> Callable[..., dict[str, str]]:
     def call(machine: str | machines.Machine, *device: str, **env: str) -> dict[str, str]:
         env = {"XDG_CACHE_HOME": str(cache), **env}
         given: dict[str, str] = json.loads(python(machine, PREPARE, *device, env=env).stdout)
-        if (path := given.get("__EGL_VENDOR_LIBRARY_FILENAMES")) is not None:
+        path = given.get("__EGL_VENDOR_LIBRARY_FILENAMES", "/dev/null")
+        if path != "/dev/null":
             assert Path(path).parent == cache / "moderngl_colab"
             icd = json.loads(Path(path).read_text())
             assert icd["file_format_version"] == "1.0.0"
@@ -92,7 +88,7 @@ VARIABLES = {
         "EGL": "/usr/local/nvidia/lib64/libEGL_nvidia.so.550.54.15",
         "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
     },
-    "glx-only": {"MUJOCO_GL": "glfw"},
+    "glx-only": {"MUJOCO_GL": "glfw", "__EGL_VENDOR_LIBRARY_FILENAMES": "/dev/null"},
     "no-libegl": {"EGL": EGL_OF_LIB, "MUJOCO_GL": "glfw"},
 }
 
@@ -135,19 +131,19 @@ def test_what_the_user_set_stays_and_comes_last_on_the_path(
             {},
             f"NVIDIA's kernel module is 550.54.15, but {LIB.removeprefix('/usr')}/libEGL_nvidia.so."
             "0 is 535.104.05\n"
-            f"  fix: reboot if the driver was upgraded just now, else {GRAPHICS}",
+            f"  fix: {remedies.GRAPHICS}",
         ),
         (
             "no-xvfb",
             {},
-            "there is no Xvfb on the PATH\n  fix: apt-get update && apt-get install -y xvfb",
+            f"there is no Xvfb on the PATH\n  fix: {remedies.XVFB}",
         ),
         (
             "glx-only",
             {"__GLX_VENDOR_LIBRARY_NAME": "mesa"},
             "an NVIDIA GPU is there (kernel module 550.54.15), but libEGL_nvidia.so.0 of version "
             "550.54.15 is in none of the directories searched\n"
-            f"  fix: {GRAPHICS}",
+            f"  fix: {remedies.GRAPHICS}",
         ),
         (
             "package",
@@ -528,6 +524,15 @@ def test_with_the_glx_half_alone_it_is_on_the_gpu_over_a_display(
     assert neighbour("glx-only", RUN, program) == (NVIDIA, 0)
 
 
+def test_with_the_glx_half_alone_a_program_that_uses_egl_is_not_on_the_cpu(
+    neighbour: Callable[..., Any],
+) -> None:
+    said, status = neighbour("glx-only", RUN, "pyglet_headless")
+
+    assert said == ""
+    assert status != 0
+
+
 @pytest.mark.parametrize(
     "program", ["mujoco_context", "pyglet_headless", "vtk_off_screen", "glcontext_egl"]
 )
@@ -570,8 +575,8 @@ def test_eglinfo_finds_nvidias_vendor_by_the_icd_on_disk(
         lines = done.stdout.splitlines()
         return sorted({line.removeprefix(vendors) for line in lines if line.startswith(vendors)})
 
-    # It looks at devices only where a vendor names EGL_EXT_device_enumeration itself, as Mesa does.
+    assert named(RUN) == ["NVIDIA"]
+    # Beside the user's own choice of Mesa, too.
     both = f"{path}:{ICDS}/50_mesa.json"
     assert named(RUN, __EGL_VENDOR_LIBRARY_FILENAMES=both) == ["Mesa Project", "NVIDIA"]
-    assert named(RUN) == []
     assert named(DIRECTLY) == ["Mesa Project"]

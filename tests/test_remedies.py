@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moderngl_colab import machine, remedies
+from moderngl_colab import remedies, survey
 from moderngl_colab._kernel import KernelModule
 from moderngl_colab.machine import Examined, Machine
 
@@ -54,7 +54,7 @@ def test_a_gpu_and_its_graphics_are_given_as_the_platform_does_it(
         (tmp_path / mark).parent.mkdir(exist_ok=True)
         (tmp_path / mark).touch()
 
-    seen = machine.glance(environ, str(tmp_path))._replace(module=MODULE)
+    seen = survey.glance(environ, str(tmp_path))._replace(module=MODULE)
 
     assert remedies.give_gpu(seen) == give_gpu
     assert remedies.give_graphics(seen) == give_graphics
@@ -98,7 +98,7 @@ def test_what_is_missing_is_installed_as_the_distribution_does_it(
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "os-release").write_bytes(release.encode(errors="surrogateescape"))
 
-    seen = machine.glance({}, str(tmp_path))._replace(is_root=True, conda=False)
+    seen = survey.glance({}, str(tmp_path))._replace(is_root=True, conda=False)
 
     assert remedies.install(seen, "xvfb") == remedy
 
@@ -142,4 +142,4 @@ def test_no_remedy_uses_sudo_and_each_is_one_line(platform: str) -> None:
 
 
 def test_this_machine_is_looked_at_as_its_user() -> None:
-    assert machine.glance().is_root is (os.geteuid() == 0)
+    assert survey.glance().is_root is (os.geteuid() == 0)

@@ -92,7 +92,8 @@ def _docker(variables: dict[str, str]) -> str:
     words = ["--gpus", "all", "--env", "NVIDIA_DRIVER_CAPABILITIES=all"]
     for name, value in variables.items():
         words += ["--env", f"{name}={value}"]
-    if (icd := variables.get(_glvnd.FILENAMES_VARIABLE)) is not None:
+    icd = variables.get(_glvnd.FILENAMES_VARIABLE, os.devnull)
+    if icd != os.devnull:
         words += ["--volume", f"{icd}:{icd}:ro"]
     return shlex.join(words)
 

@@ -33,7 +33,7 @@ def examine(machine: Machine, timeout: float = 30.0) -> Machine:
     """Open the libraries of a machine, and ask NVML and libEGL.
 
     Arguments:
-        machine: as :func:`moderngl_colab.machine.look` saw it.
+        machine: as :func:`moderngl_colab.survey.look` saw it.
         timeout: how long it may take, in seconds.
 
     Returns:

@@ -194,7 +194,7 @@ def _gather(strategies: tuple[str, ...], timeout: float) -> tuple[Machine, bytes
         return Machine(system=sys.platform), None
     from moderngl_colab.diagnostics.examine import examine
     from moderngl_colab.diagnostics.packages import candidates, stubs
-    from moderngl_colab.machine import look
+    from moderngl_colab.survey import look
 
     machine = examine(look())
     if machine.examined is not None:

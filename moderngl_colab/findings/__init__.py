@@ -89,12 +89,15 @@ def findings(machine: Machine) -> tuple[Finding, ...]:
 
 
 def blocking(machine: Machine) -> Finding | None:
-    """What keeps every program on this machine from the GPU, as far as looking tells."""
-    for detect in (*_BEFORE_ALL, userland.userland_absent, userland.userland_mismatch):
-        finding = detect(machine)
-        if finding is not None and finding.severity is Severity.ERROR:
-            return finding
-    return None
+    """What keeps every program on this machine from the GPU, whichever half of the driver serves.
+
+    Arguments:
+        machine: what was seen by looking.
+    """
+    # A program that is started is no fork of this process.
+    return next(
+        filter(None, (detect(machine._replace(forked=False)) for detect in _BEFORE_ALL)), None
+    )
 
 
 def _weighed(machine: Machine, finding: Finding) -> Finding:

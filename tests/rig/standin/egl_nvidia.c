@@ -38,8 +38,8 @@
 /* What 550.163.01 says, without the X11 platforms, which Mesa's software device has not got. */
 #define CLIENT_EXTENSIONS                                                                        \
     "EGL_EXT_platform_base EGL_EXT_device_base EGL_KHR_client_get_all_proc_addresses "           \
-    "EGL_EXT_client_extensions EGL_KHR_debug EGL_EXT_platform_device "                           \
-    "EGL_EXT_explicit_device"
+    "EGL_EXT_client_extensions EGL_KHR_debug " PLATFORM_EXTENSIONS " EGL_EXT_explicit_device"
+#define PLATFORM_EXTENSIONS "EGL_EXT_platform_device EGL_MESA_platform_surfaceless"
 
 /* The addresses of these members are the handles, so device and display never look alike. */
 static struct gpu {
@@ -112,7 +112,8 @@ static EGLDisplay get_platform_display(EGLenum platform, void *native, const EGL
         gpu = gpu_of_device(native);
         if (gpu < 0)
             own_error = EGL_BAD_PARAMETER;
-    } else if (platform == EGL_NONE && native == NULL && visible_gpus() > 0) {
+    } else if ((platform == EGL_NONE || platform == EGL_PLATFORM_SURFACELESS_MESA) &&
+               native == NULL && visible_gpus() > 0) {
         gpu = 0; /* eglGetDisplay(EGL_DEFAULT_DISPLAY) */
     }
     if (gpu < 0)
@@ -502,7 +503,7 @@ static void set_dispatch_index(const char *name, int index) {
 }
 
 static const char *get_vendor_string(int name) {
-    return name == __EGL_VENDOR_STRING_PLATFORM_EXTENSIONS ? "EGL_EXT_platform_device" : NULL;
+    return name == __EGL_VENDOR_STRING_PLATFORM_EXTENSIONS ? PLATFORM_EXTENSIONS : NULL;
 }
 
 STANDIN_EXPORT EGLBoolean __egl_Main(uint32_t version, const __EGLapiExports *exports,
