@@ -1,6 +1,7 @@
 # The packages of Debian and Ubuntu that each extra of pyproject.toml needs beside it.
 examples_packages = libegl1 libgl1 libegl-mesa0 libglx-mesa0 libgl1-mesa-dri xvfb
-test_packages = $(examples_packages) gcc libc6-dev libglvnd-dev libx11-dev mount strace util-linux
+test_packages = $(examples_packages) e2fsprogs gcc libc6-dev libglvnd-dev libx11-dev mesa-utils mount \
+	strace util-linux
 
 PYTHON = python3
 PYTEST_ARGS = -n 2

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # A moderngl that is broken shall fail where it is tried, not here.
+if TYPE_CHECKING:
     import moderngl
 
 
@@ -72,6 +72,8 @@ def draw(ctx: moderngl.Context) -> bytes:
     Returns:
         Three bytes a pixel, red, green and blue; row by row, the top one first.
     """
+    import moderngl  # One that is broken shall fail where it is tried, not where we are.
+
     program = ctx.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
     chequers = ctx.texture((_TEXELS, _TEXELS), 1, _CHEQUERS)
     chequers.filter = (moderngl.NEAREST, moderngl.NEAREST)

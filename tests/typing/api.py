@@ -10,16 +10,23 @@ import moderngl_colab
 from moderngl_colab import (
     Attempt,
     ContextInfo,
+    Finding,
     GLContext,
     GPUContextError,
+    Machine,
     Outcome,
+    Report,
     Request,
+    Severity,
     SoftwareRenderingWarning,
     Strategy,
     StrategyFailed,
     StrategyUnavailable,
+    Verdict,
     describe,
+    diagnose,
     get_gpu_context,
+    prepare_environment,
 )
 from moderngl_colab.strategies import DEFAULT_STRATEGIES
 
@@ -67,3 +74,17 @@ def check() -> None:
         assert_type(error.attempts, tuple[Attempt, ...])
     issubclass(SoftwareRenderingWarning, RuntimeWarning)
     assert_type(moderngl_colab.__version__, str)
+
+    report = diagnose(strategies=["egl"], try_strategies=False, full=True, timeout=1)
+    assert_type(report, Report)
+    assert_type(report.verdict, Verdict)
+    assert_type(report.findings, tuple[Finding, ...])
+    assert_type(report.findings[0].severity, Severity)
+    assert_type(report.findings[0].remedy, str)
+    assert_type(report.attempts[0].outcome, Outcome)
+    assert_type(report.facts, Machine)
+    assert_type(report.picture, bytes | None)
+    report.findings[0].code = "mig"  # type: ignore[misc]
+    diagnose("egl")  # type: ignore[misc]
+    assert_type(prepare_environment(), dict[str, str])
+    prepare_environment(device="1")  # type: ignore[arg-type]
