@@ -85,6 +85,6 @@ def check() -> None:
     assert_type(report.facts, Machine)
     assert_type(report.picture, bytes | None)
     report.findings[0].code = "mig"  # type: ignore[misc]
-    diagnose("egl")  # type: ignore[misc]
+    diagnose("egl")  # type: ignore[call-arg]
     assert_type(prepare_environment(), dict[str, str])
     prepare_environment(device="1")  # type: ignore[arg-type]
