@@ -7,7 +7,6 @@ EGL_EXT_device_drm_render_node.
 from __future__ import annotations
 
 import ctypes
-import uuid
 from collections.abc import Callable
 from ctypes import byref, c_char_p, c_int32, c_ssize_t, c_uint32, c_void_p
 from typing import NamedTuple
@@ -86,7 +85,11 @@ def _nvml_uuid(address: Address, device: Device) -> str | None:
     content, size = (ctypes.c_ubyte * 16)(), c_int32(0)
     if not query(device.handle, _UUID, 16, content, byref(size)) or size.value != 16:
         return None
-    return None if bytes(content) == _NO_UUID else f"GPU-{uuid.UUID(bytes=bytes(content))}"
+    if bytes(content) == _NO_UUID:
+        return None
+    from uuid import UUID
+
+    return f"GPU-{UUID(bytes=bytes(content))}"
 
 
 def _node(address: Address, device: Device) -> str | None:

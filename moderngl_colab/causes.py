@@ -1,19 +1,22 @@
 """Why a strategy could not serve: findings, as the errors that strategies raise.
 
-To look takes milliseconds and starts no process. NVML is asked only after a driver refused.
+To look takes milliseconds and starts no process. NVML is asked only after a driver refused. What
+findings are made of is imported where one is made: a context that comes out well needs none.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from moderngl_colab import _driver, _nvml, devices
+from moderngl_colab import devices
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
-from moderngl_colab.findings import dispatch, display, hardware, process, userland
-from moderngl_colab.findings.finding import Finding
-from moderngl_colab.machine import Examined, Machine
-from moderngl_colab.remedies import give_graphics, install
-from moderngl_colab.survey import glance, look
+
+if TYPE_CHECKING:
+    from moderngl_colab import _driver, _nvml
+    from moderngl_colab.findings.finding import Finding
+    from moderngl_colab.findings.userland import Library
+    from moderngl_colab.machine import Machine
 
 __all__ = [
     "dispatch_absent",
@@ -33,42 +36,67 @@ __all__ = [
 
 def no_gpu() -> StrategyUnavailable | None:
     """No NVIDIA GPU is given to this process; None where one is."""
+    from moderngl_colab.findings import hardware
+    from moderngl_colab.survey import glance
+
     machine = glance()
     return _raised(hardware.wsl2(machine) or hardware.driver_absent(machine))
 
 
 def hidden() -> StrategyUnavailable | None:
     """The environment leaves this process no GPU; None where it does."""
-    return _raised(hardware.gpu_hidden(glance())) if devices.all_hidden(os.environ) else None
+    if not devices.all_hidden(os.environ):
+        return None
+    from moderngl_colab.findings import hardware
+    from moderngl_colab.survey import glance
+
+    return _raised(hardware.gpu_hidden(glance()))
 
 
 def privileged() -> StrategyUnavailable:
     """Real and effective ids differ, and no library is chosen here."""
+    from moderngl_colab.findings import process
+
     return _unavailable(process.unlike_ids())
 
 
 def overridden(variable: str) -> StrategyUnavailable:
     """The user's own choice of vendors leaves NVIDIA out; it is obeyed."""
+    from moderngl_colab.findings import dispatch
+    from moderngl_colab.survey import glance
+
     return _unavailable(dispatch.overridden(glance(), variable))
 
 
 def dispatch_absent(error: OSError) -> StrategyUnavailable:
     """libEGL or libGL cannot be opened."""
+    from moderngl_colab.findings import dispatch
+    from moderngl_colab.survey import glance
+
     return _unavailable(dispatch.unopened(glance(), error))
 
 
 def unloadable(error: OSError) -> StrategyUnavailable:
     """libGLX_nvidia is there, and cannot be opened."""
+    from moderngl_colab.findings import userland
+    from moderngl_colab.survey import glance
+
     return _unavailable(userland.unloadable(glance(), error))
 
 
 def no_xvfb() -> StrategyUnavailable:
     """Xvfb is not on the PATH."""
+    from moderngl_colab.findings import display
+    from moderngl_colab.survey import glance
+
     return _unavailable(display.without_xvfb(glance()))
 
 
 def mesa_absent(reason: str) -> StrategyUnavailable:
     """libEGL has no device of Mesa's."""
+    from moderngl_colab.remedies import install
+    from moderngl_colab.survey import glance
+
     return StrategyUnavailable(reason, remedy=install(glance(), "mesa"), cause="mesa-absent")
 
 
@@ -80,21 +108,28 @@ def xvfb_failed(reason: str, crashed: bool = False, said: tuple[str, ...] = ()) 
         crashed: whether a signal ended it.
         said: what it said, line by line.
     """
+    from moderngl_colab.remedies import install
+    from moderngl_colab.survey import glance
+
     cause = "xvfb-crash" if crashed else "xvfb-start"
     return StrategyFailed(reason, remedy=install(glance(), "xkb"), cause=cause, said=said)
 
 
-def obstacle(library: userland.Library, driver: _driver.Userland) -> StrategyUnavailable | None:
+def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable | None:
     """What is known to keep NVIDIA's EGL or GLX from serving before it is asked; None if nothing.
 
     Arguments:
         library: the half of the driver that is needed.
         driver: the userland that was found.
     """
+    from moderngl_colab.survey import look
+
     return _raised(_obstacle(look()._replace(userland=driver), library))
 
 
-def _obstacle(machine: Machine, library: userland.Library) -> Finding | None:
+def _obstacle(machine: Machine, library: Library) -> Finding | None:
+    from moderngl_colab.findings import hardware, userland
+
     return (
         hardware.wsl2(machine)
         or hardware.driver_absent(machine)
@@ -113,6 +148,10 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
         driver: the userland that was offered to it.
         observed: what is to be said if nothing on the machine explains it.
     """
+    from moderngl_colab.findings.process import ASK_SMI
+    from moderngl_colab.remedies import give_graphics
+    from moderngl_colab.survey import look
+
     machine = look()._replace(userland=driver)
     if (known := _obstacle(machine, "EGL")) is not None:
         return _unavailable(known)
@@ -121,7 +160,7 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
         return _unavailable(known)
     return StrategyUnavailable(
         f"{observed}, though {driver.libraries['EGL']} is there; {nvml}",
-        remedy=give_graphics(machine) if nvml.error is None else process.ASK_SMI,
+        remedy=give_graphics(machine) if nvml.error is None else ASK_SMI,
         cause="driver-refused",
     )
 
@@ -136,19 +175,27 @@ def refused(
         driver: the userland that was asked.
         cause: the code for the case that nothing else explains it.
     """
+    from moderngl_colab.findings.process import ASK_SMI
+    from moderngl_colab.survey import look
+
     machine, nvml = _with_nvml(look()._replace(userland=driver))
     if (known := _explanation(machine)) is not None:
         reason = f"{error.reason}; {known.summary}"
         return StrategyFailed(reason, remedy=known.remedy, cause=known.code)
-    remedy = error.remedy or process.ASK_SMI
+    remedy = error.remedy or ASK_SMI
     return StrategyFailed(f"{error.reason}; {nvml}", remedy=remedy, cause=cause)
 
 
 def _explanation(machine: Machine) -> Finding | None:
+    from moderngl_colab.findings import hardware
+
     return hardware.mig(machine) or hardware.gvisor(machine) or hardware.jetson(machine)
 
 
 def _with_nvml(machine: Machine) -> tuple[Machine, _nvml.Answer]:
+    from moderngl_colab import _nvml
+    from moderngl_colab.machine import Examined
+
     nvml = _nvml.ask(machine.userland.nvml)
     return machine._replace(examined=Examined(nvml=nvml)), nvml
 

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from moderngl_colab import _cache, _glvnd, _loader
 from moderngl_colab.errors import GPUContextError
-from moderngl_colab.findings import Finding, blocking, dispatch, display, userland
+from moderngl_colab.findings import dispatch, display, userland
+from moderngl_colab.findings.every import blocking
+from moderngl_colab.findings.finding import Finding
 from moderngl_colab.machine import Machine
 from moderngl_colab.survey import look
 

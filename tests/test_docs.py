@@ -12,7 +12,7 @@ from test_findings import CASES
 import moderngl_colab
 from moderngl_colab.__main__ import main
 from moderngl_colab.context import get_gpu_context
-from moderngl_colab.findings import CODES
+from moderngl_colab.findings.finding import CODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

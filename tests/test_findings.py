@@ -12,7 +12,8 @@ from moderngl_colab._driver import Copy, Userland
 from moderngl_colab._kernel import KernelModule, Node
 from moderngl_colab._nvml import GPU, Answer
 from moderngl_colab.errors import Outcome
-from moderngl_colab.findings import CODES, Finding, Severity, blocking, findings
+from moderngl_colab.findings.every import blocking, findings
+from moderngl_colab.findings.finding import CODES, Finding, Severity
 from moderngl_colab.machine import EGLDevice, Examined, Machine, Trial, Vendor
 
 ERROR, WARNING, NOTE = Severity

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from moderngl_colab.diagnostics import data, html, text
 from moderngl_colab.diagnostics.data import STRATEGIES
-from moderngl_colab.findings import Finding, findings
+from moderngl_colab.findings.every import findings
+from moderngl_colab.findings.finding import Finding
 from moderngl_colab.machine import Machine, Trial
 
 __all__ = ["Report", "Verdict", "diagnose", "limit", "names"]

@@ -1,0 +1,105 @@
+"""Every cause that is known, in the order in which they matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from moderngl_colab.findings import dispatch, display, hardware, process, userland
+from moderngl_colab.findings.finding import Finding, Severity
+from moderngl_colab.machine import Machine
+
+__all__ = ["blocking", "findings"]
+
+Detector = Callable[[Machine], Finding | None]
+
+# What nothing else can matter before: no driver is asked where one of these is found.
+_BEFORE_ALL: tuple[Detector, ...] = (
+    hardware.not_linux,
+    process.privileged,
+    process.forked,
+    dispatch.d3d12_forbidden,
+    hardware.wsl2,
+    hardware.driver_absent,
+    hardware.device_permission,
+    hardware.device_cgroup,
+    hardware.gpu_hidden,
+)
+_OF_EGL: tuple[Detector, ...] = (
+    userland.apt_stub,
+    userland.userland_mismatch,
+    userland.userland_absent,
+    userland.userland_partial,
+    hardware.mig,
+    dispatch.dispatch_absent,
+    dispatch.icd_override,
+)
+# Only where EGL does not serve: nobody needs a server where it does.
+_OF_GLX: tuple[Detector, ...] = (display.no_xvfb, display.xvfb_failed, display.glx_refused)
+_OF_TRIALS: tuple[Detector, ...] = (
+    process.driver_crash,
+    process.driver_hang,
+    hardware.gvisor,
+    hardware.jetson,
+    process.driver_refused,
+    dispatch.glibcxx,
+    dispatch.mesa_absent,
+)
+_OF_OTHERS: tuple[Detector, ...] = (
+    hardware.gpu_other,
+    dispatch.software_forced,
+    userland.two_drivers,
+    userland.path_hidden,
+    userland.userland_split,
+    dispatch.icd_broken,
+    dispatch.icd_missing,
+    dispatch.dispatch_foreign,
+    dispatch.too_late,
+    process.wrong_thread,
+    display.display_remote,
+    hardware.nvml_absent,
+)
+_SEVERITIES = tuple(Severity)
+
+
+def findings(machine: Machine) -> tuple[Finding, ...]:
+    """Every cause of trouble on a machine, the one that matters most first.
+
+    Arguments:
+        machine: what was seen; the more of it was asked, the more is told.
+
+    Returns:
+        One finding for each code; none for a healthy machine.
+    """
+    if (foreign := hardware.not_linux(machine)) is not None:
+        return (foreign,)
+    egl, drawn = machine.trial("egl"), any(trial.pixels for trial in machine.trials)
+    # Without a GPU, GLX is needed only where Mesa cannot be had otherwise.
+    needs_glx = egl is not None and not egl.on_gpu and bool(machine.gpus or not drawn)
+    detectors = [*_BEFORE_ALL, *_OF_EGL, *(_OF_GLX if needs_glx else ())]
+    detectors += [*(_OF_TRIALS if machine.trials else ()), *_OF_OTHERS]
+    found: dict[str, Finding] = {}
+    for detect in detectors:
+        if (finding := detect(machine)) is not None:
+            found.setdefault(finding.code, _weighed(machine, finding))
+    return tuple(sorted(found.values(), key=lambda finding: _SEVERITIES.index(finding.severity)))
+
+
+def blocking(machine: Machine) -> Finding | None:
+    """What keeps every program on this machine from the GPU, whichever half of the driver serves.
+
+    Arguments:
+        machine: what was seen by looking.
+    """
+    # A program that is started is no fork of this process.
+    return next(
+        filter(None, (detect(machine._replace(forked=False)) for detect in _BEFORE_ALL)), None
+    )
+
+
+def _weighed(machine: Machine, finding: Finding) -> Finding:
+    """A cause that closes one way to the GPU is less than an error where another one serves."""
+    # A crash or a hang takes the process with it before the next way is tried.
+    fatal = finding.code in ("driver-crash", "driver-hang", "forked")
+    if finding.severity is Severity.ERROR and machine.on_gpu and not fatal:
+        return finding._replace(severity=Severity.WARNING)
+    return finding
