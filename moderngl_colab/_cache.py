@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Mapping
 
 from moderngl_colab import _glvnd
 
-__all__ = ["CacheError", "icd"]
+__all__ = ["CacheError", "icd", "is_own"]
 
 _FOLDER = "moderngl_colab"
 _VARIABLE = "XDG_CACHE_HOME"
+_NAME = re.compile(r"10_nvidia_[0-9a-f]{16}\.json")
 _OF_OTHERS = 0o077
-_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
+_OURS = 0o700
 
 
 class CacheError(OSError):
@@ -58,6 +60,21 @@ def icd(library: str, environ: Mapping[str, str] = os.environ) -> str:
     return os.path.join(folder, name)
 
 
+def is_own(paths: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether every path in a list, each ended by a colon, is one that :func:`icd` gives.
+
+    Arguments:
+        paths: what ``__EGL_VENDOR_LIBRARY_FILENAMES`` contains.
+        environ: as for :func:`icd`.
+    """
+    try:
+        folder = os.path.join(_cache_home(environ), _FOLDER)
+    except CacheError:
+        return False
+    split = [os.path.split(path) for path in paths.split(":") if path]
+    return bool(split) and all(head == folder and _NAME.fullmatch(name) for head, name in split)
+
+
 def _error(folder: str, why: str) -> CacheError:
     return CacheError(
         f"no ICD can be written to {folder!r} ({why}): set {_VARIABLE} to a folder of your own"
@@ -76,33 +93,60 @@ def _cache_home(environ: Mapping[str, str]) -> str:
 
 def _private_folder(home: str) -> int:
     """A descriptor of the folder, which is made if it is not there."""
-    os.makedirs(home, 0o700, exist_ok=True)
-    parent = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _make(home)
+    # O_PATH asks for no right to read: a umask may have kept that from us.
+    parent = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        _check(home, os.fstat(parent))
         with contextlib.suppress(FileExistsError):
-            os.mkdir(_FOLDER, 0o700, dir_fd=parent)
-        if stat.S_ISLNK(os.stat(_FOLDER, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise OSError("it is a symbolic link")
-        folder = os.open(_FOLDER, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=parent)
+            os.mkdir(_FOLDER, _OURS, dir_fd=parent)
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder = os.open(_FOLDER, flags, dir_fd=parent)
     finally:
         os.close(parent)
     try:
         status = os.fstat(folder)
+        if stat.S_ISLNK(status.st_mode):
+            raise OSError("it is a symbolic link")
+        if not stat.S_ISDIR(status.st_mode):
+            raise OSError("it is no folder")
         if status.st_uid != os.geteuid():
             raise OSError(f"it belongs to user {status.st_uid}")
-        if status.st_mode & _OF_OTHERS:
-            os.fchmod(folder, 0o700)
+        if stat.S_IMODE(status.st_mode) != _OURS:
+            os.chmod(f"/proc/self/fd/{folder}", _OURS)
     except BaseException:
         os.close(folder)
         raise
     return folder
 
 
+def _make(folder: str) -> None:
+    """Make a folder and those above it, each for this user alone, where they are not there."""
+    if os.path.isdir(folder):
+        return
+    if os.path.lexists(folder):
+        raise OSError(f"{folder} is no folder")
+    _make(os.path.dirname(folder))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, _OURS)
+        os.chmod(folder, _OURS)  # A umask may have left less.
+
+
+def _check(home: str, status: os.stat_result) -> None:
+    """Refuse a folder in which others could put one of their own in the place of ours."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise OSError(f"{home} belongs to user {status.st_uid}")
+    # A group is let in: many systems give each user one of his own, and a umask to match.
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        raise OSError(f"{home} can be written to by everybody")
+
+
 def _is_whole(folder: int, name: str, content: bytes) -> bool:
     """Whether the file is there, nobody else's, and what it has to be."""
     try:
         # Without O_NONBLOCK, opening a FIFO waits for its writer.
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _OPEN, dir_fd=folder)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=folder)
     except OSError:
         return False
     with open(descriptor, "rb") as stream:
@@ -118,7 +162,8 @@ def _is_whole(folder: int, name: str, content: bytes) -> bool:
 def _write(folder: int, name: str, content: bytes) -> None:
     """Put the file there, whole at once for whoever reads it meanwhile."""
     half = f".{name}.{secrets.token_hex(8)}"
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(half, flags, 0o600, dir_fd=folder)
     try:
         with open(descriptor, "wb") as stream:
             os.fchmod(descriptor, 0o600)  # A umask may have left less.

@@ -43,11 +43,12 @@ VENDOR_LIBRARIES = ("EGL", "GLX")
 
 _SIBLINGS: Mapping[str, tuple[str, ...]] = {
     # In an order in which each one's own needs are open before it: glsi is needed by eglcore, tls
-    # by glcore, gpucomp (since 550) by both cores. libEGL_nvidia opens eglcore by its name alone.
+    # by glcore, gpucomp by both cores. libEGL_nvidia opens eglcore by its name alone.
     "EGL": ("gpucomp", "tls", "glsi", "eglcore"),
     "GLX": ("gpucomp", "tls", "glsi", "glcore"),
 }
-_OPTIONAL_SIBLINGS = frozenset({"gpucomp"})
+# 535 has no libnvidia-gpucomp; the cores of 550 are linked against it.
+_FIRST_BRANCHES = {"gpucomp": 550}
 
 
 class Copy(NamedTuple):
@@ -80,7 +81,7 @@ class Userland(NamedTuple):
         return tuple(
             f"libnvidia-{name}.so.{self.version or '*'}"
             for name in _SIBLINGS[library]
-            if name not in self.siblings and name not in _OPTIONAL_SIBLINGS
+            if name not in self.siblings and self._requires(name)
         )
 
     def open(self, library: str) -> None:
@@ -90,13 +91,18 @@ class Userland(NamedTuple):
         SONAMEs of what is open before it looks into any directory.
 
         Raises:
-            OSError: `library` itself cannot be opened; the text is the loader's own.
+            OSError: `library` or one that it needs cannot be opened; the text is the loader's own.
         """
         for name in _SIBLINGS[library]:
             if name in self.siblings:
-                with contextlib.suppress(OSError):  # What is wrong, opening `library` says.
+                optional = () if self._requires(name) else (OSError,)
+                with contextlib.suppress(*optional):
                     ctypes.CDLL(self.siblings[name])
         ctypes.CDLL(self.libraries[library])
+
+    def _requires(self, sibling: str) -> bool:
+        branch = (self.version or "0").partition(".")[0]
+        return int(branch) >= _FIRST_BRANCHES.get(sibling, 0)
 
 
 NONE = Userland(None, {}, {}, None)
@@ -187,7 +193,7 @@ def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[Copy]:
         suffixes = ("0",) if kernel is None else (kernel, "0")
         for suffix in suffixes:
             path = os.path.join(directory, f"lib{library}_nvidia.so.{suffix}")
-            if os.path.isfile(path):
+            if _loader.loadable(path):
                 yield Copy(_version_of(path), library, path)
 
 
@@ -203,7 +209,8 @@ def _version_of(path: str) -> str | None:
 
 
 def _first_file(directories: tuple[str, ...], name: str) -> str | None:
-    return _files.first_there([os.path.join(directory, name) for directory in directories])
+    paths = (os.path.join(directory, name) for directory in directories)
+    return next(filter(_loader.loadable, paths), None)
 
 
 def _dated(environ: Mapping[str, str], root: str) -> tuple[tuple[str, int], ...]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 
-__all__ = ["MOST", "first_there", "names", "read", "read_text"]
+from moderngl_colab._process import declare
+
+__all__ = ["MOST", "names", "read", "read_text", "refused"]
 
 MOST = 16 << 20
 """How much of a file is read, in bytes."""
 
+_CHUNK = 1 << 20
 
-def read(path: str) -> bytes:
-    """What a file contains; nothing where it cannot be read, or reading it could wait for ever."""
+
+def read(path: str, most: int = MOST) -> bytes:
+    """What a file contains; nothing where it cannot be read, or reading it could wait for ever.
+
+    Arguments:
+        path: the file's.
+        most: how much of it is read, in bytes.
+    """
     try:
         # Without O_NONBLOCK, opening a FIFO waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -21,14 +31,16 @@ def read(path: str) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return b""
-        chunks = [os.read(descriptor, MOST)]
-        while chunks[-1] and len(chunks) < MOST >> 12:  # Files in /proc come a page at a time.
-            chunks.append(os.read(descriptor, MOST))
+        chunks = []
+        # Files in /proc come a page at a time.
+        while chunk := os.read(descriptor, min(most, _CHUNK)):
+            chunks.append(chunk)
+            most -= len(chunk)
     except OSError:
         return b""
     finally:
         os.close(descriptor)
-    return b"".join(chunks)[:MOST]
+    return b"".join(chunks)
 
 
 def read_text(path: str) -> str:
@@ -44,6 +56,15 @@ def names(folder: str, prefix: str = "") -> list[str]:
         return []
 
 
-def first_there(paths: list[str]) -> str | None:
-    """The first of the paths where there is a file."""
-    return next(filter(os.path.isfile, paths), None)
+def refused(path: str, mode: int) -> int:
+    """What access(2) answers: 0, or the number of the error that keeps this process out.
+
+    Arguments:
+        path: the file's or the directory's.
+        mode: of ``os.R_OK``, ``os.W_OK`` and ``os.X_OK``, what it is wanted for.
+    """
+    access = declare(
+        ctypes.CDLL(None, use_errno=True).access, ctypes.c_int, ctypes.c_char_p, ctypes.c_int
+    )
+    ctypes.set_errno(0)
+    return ctypes.get_errno() if access(os.fsencode(path), mode) else 0

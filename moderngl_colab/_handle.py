@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from moderngl_colab import _current
 
-__all__ = ["Handle", "made_before_fork", "made_elsewhere"]
+__all__ = ["Handle", "made_before_fork", "made_elsewhere", "note_driver"]
 
 
 class Handle:
@@ -40,7 +39,6 @@ class Handle:
         self._entered: list[tuple[_current.Binding | None, Handle | None]] = []
         self.released = False
         self.thread = threading.get_ident()
-        _makers.append(os.getpid())
         _living[self._binding] = self
 
     def release(self) -> None:
@@ -76,13 +74,17 @@ class Handle:
 _living: WeakValueDictionary[_current.Binding | None, Handle] = WeakValueDictionary()
 
 
-# The processes in which contexts were made: this one, and those it was forked from.
-_makers: deque[int] = deque(maxlen=1)
+_drivers: set[int] = set()
+
+
+def note_driver() -> None:
+    """Keep in mind that this process uses a driver that does not live through a fork."""
+    _drivers.add(os.getpid())
 
 
 def made_before_fork() -> bool:
-    """Whether contexts were made in the process that this one was forked from, and none here."""
-    return any(process != os.getpid() for process in _makers)
+    """Whether the process that this one was forked from used such a driver."""
+    return bool(_drivers - {os.getpid()})
 
 
 def made_elsewhere() -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import NamedTuple
 
 from moderngl_colab import _files
-from moderngl_colab._process import declare
 
 __all__ = ["KernelModule", "Node", "is_version", "module", "nodes", "version"]
 
 _GPU = "nvidia"
+_DIGITS = 6
 _CONTROL = ("nvidiactl", "nvidia-modeset")
 
 
@@ -35,6 +34,8 @@ class Node(NamedTuple):
     """The group it belongs to."""
     mode: int = 0o666
     """Its permission bits."""
+    group_name: str = ""
+    """What the group is called here, if it has a name."""
 
     @property
     def is_gpu(self) -> bool:
@@ -76,19 +77,28 @@ def nodes(root: str = "/") -> tuple[Node, ...]:
 def is_version(text: str) -> bool:
     """Whether it is written as NVIDIA's versions are, ``535.98`` or ``550.54.15``."""
     numbers = text.split(".")
-    return len(numbers) in (2, 3) and all(number.isdecimal() for number in numbers)
+    return len(numbers) in (2, 3) and all(
+        number.isdecimal() and len(number) <= _DIGITS for number in numbers
+    )
 
 
 def _node(path: str) -> Node:
     # Not by opening it: to open a GPU that nobody uses brings it up, which takes seconds. The
     # kernel checks the control group's rules for access(2), too.
-    access = declare(
-        ctypes.CDLL(None, use_errno=True).access, ctypes.c_int, ctypes.c_char_p, ctypes.c_int
-    )
-    ctypes.set_errno(0)
-    error = ctypes.get_errno() if access(os.fsencode(path), os.R_OK | os.W_OK) else 0
+    error = _files.refused(path, os.R_OK | os.W_OK)
     try:
         status = os.stat(path)
     except OSError as gone:
         return Node(path, gone.errno or error)
-    return Node(path, error, status.st_gid, status.st_mode & 0o777)
+    return Node(path, error, status.st_gid, status.st_mode & 0o777, _name_of(status.st_gid, error))
+
+
+def _name_of(group: int, error: int) -> str:
+    if not error:  # Nobody asks for it then, and the group may be one of a directory service.
+        return ""
+    import grp
+
+    try:
+        return grp.getgrgid(group).gr_name
+    except (KeyError, OSError):
+        return ""

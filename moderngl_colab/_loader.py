@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 
 from moderngl_colab import _files
 
-__all__ = ["PATH_VARIABLE", "cached", "library_path", "where"]
+__all__ = ["PATH_VARIABLE", "cached", "library_path", "loadable", "where"]
 
 PATH_VARIABLE = "LD_LIBRARY_PATH"
+
+_HEADER = 20  # bytes: of an ELF file, up to and with the machine
 
 
 def library_path(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -49,4 +52,26 @@ def where(name: str, environ: Mapping[str, str] = os.environ, root: str = "/") -
     candidates = [os.path.join(folder, name) for folder in library_path(environ)]
     candidates += cached(name, root)
     candidates += [os.path.join(root, place, name) for place in places]
-    return _files.first_there(candidates)
+    return next(filter(loadable, candidates), None)
+
+
+def loadable(path: str) -> bool:
+    """Whether there is a library that this process could open, told by its first bytes.
+
+    The loader passes over one of another class or machine (images for CUDA bring 32-bit ones), and
+    over one that it may not read. It does not pass over an empty one, but cannot open it either.
+    """
+    kind = _kind(_files.read(path, _HEADER))
+    return kind is not None and kind == _own_kind()
+
+
+@functools.cache
+def _own_kind() -> bytes | None:
+    return _kind(_files.read("/proc/self/exe", _HEADER))
+
+
+def _kind(header: bytes) -> bytes | None:
+    """Class, byte order and machine of an ELF file (elf(5)); None for another file."""
+    if len(header) < _HEADER or not header.startswith(b"\x7fELF"):
+        return None
+    return header[4:6] + header[18:20]

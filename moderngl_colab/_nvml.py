@@ -45,8 +45,8 @@ class Answer(NamedTuple):
 
     @property
     def sliced(self) -> str | None:
-        """The name of the first GPU that is in MIG mode."""
-        return next((gpu.name for gpu in self.gpus if gpu.mig), None)
+        """The name of the first GPU, if every one of them is in MIG mode."""
+        return self.gpus[0].name if self.gpus and all(gpu.mig for gpu in self.gpus) else None
 
 
 def ask(library: str | None = None) -> Answer:

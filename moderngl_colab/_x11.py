@@ -5,18 +5,43 @@ Facts: the X11 protocol's connection set-up, Xauthority(5).
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import re
 import socket
+import stat
 import struct
 
-from moderngl_colab import _process
+from moderngl_colab import _files, _process
 
-__all__ = ["COOKIE_LENGTH", "RefusedError", "authority", "connect"]
+__all__ = [
+    "COOKIE_LENGTH",
+    "RefusedError",
+    "answers",
+    "authority",
+    "connect",
+    "lock",
+    "shut",
+    "sweep",
+    "unusable",
+]
 
 COOKIE_LENGTH = 16
 """In bytes."""
 
 _COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 _FAMILY_WILD = 0xFFFF
+_LOCK_FOLDER, _SOCKET_FOLDER = "/tmp", "/tmp/.X11-unix"
+# X(7): [host]:number[.screen]; "unix" is this very machine.
+_LOCAL = re.compile(r"(?:unix)?:(?P<number>\d+)(?:\.\d+)?")
+_ANSWER_TIMEOUT = 1.0  # seconds
+_WHY = {
+    errno.EROFS: "is read-only",
+    errno.EACCES: "may not be written to by this user",
+    errno.ENOENT: "is not there",
+    errno.ENOTDIR: "is no directory",
+}
 
 
 class RefusedError(Exception):
@@ -47,7 +72,7 @@ def connect(number: int, cookie: bytes, timeout: float) -> socket.socket | None:
     connection = socket.socket(fileno=_process.above_standard_streams(descriptor))
     try:
         connection.settimeout(timeout)
-        connection.connect(f"/tmp/.X11-unix/X{number}")
+        connection.connect(f"{_SOCKET_FOLDER}/X{number}")
         # Little-endian, protocol 11.0, and the cookie's name, padded to four bytes, and data.
         lengths = struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE_NAME), len(cookie))
         padding = bytes(-len(_COOKIE_NAME) % 4)
@@ -63,3 +88,72 @@ def connect(number: int, cookie: bytes, timeout: float) -> socket.socket | None:
         connection.close()
         raise
     return connection
+
+
+def unusable(display: str) -> str | None:
+    """Why no program of this machine renders on a display; None where one could.
+
+    Arguments:
+        display: as DISPLAY has it, for instance ``":0"`` or ``"localhost:10.0"``.
+    """
+    if answers(display):
+        return None
+    host, colon, _ = display.rpartition(":")
+    if not colon:
+        return "it names no display"
+    return "nobody answers on it" if host in ("", "unix") else "it is a server of another machine"
+
+
+def answers(display: str) -> bool:
+    """Whether a server of this machine listens on the socket of a display, file or abstract."""
+    if (local := _LOCAL.fullmatch(display)) is None:
+        return False
+    path = f"{_SOCKET_FOLDER}/X{local['number']}"
+    return any(map(_listens, (path, f"\0{path}")))
+
+
+def _listens(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_TIMEOUT)
+        return connection.connect_ex(address) == 0
+
+
+def lock(number: int) -> str:
+    """The path of the lock file of a display's server."""
+    return f"{_LOCK_FOLDER}/.X{number}-lock"
+
+
+def sweep(number: int, server: int) -> None:
+    """Remove what a server leaves in /tmp that was killed.
+
+    Arguments:
+        number: the display's.
+        server: the process that it was.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        with open(lock(number), encoding="ascii") as stream:
+            if int(stream.read()) != server:
+                return
+        os.unlink(lock(number))
+        os.unlink(f"{_SOCKET_FOLDER}/X{number}")
+
+
+def shut() -> str | None:
+    """Why no server can be started here, told in advance: Xvfb itself takes 12 s to say so."""
+    for path in (_LOCK_FOLDER, _SOCKET_FOLDER):
+        if path == _SOCKET_FOLDER and not os.path.lexists(path):
+            continue  # The server makes it.
+        if code := _no_directory(path) or _files.refused(path, os.W_OK | os.X_OK):
+            why = _WHY.get(code, "cannot be used")
+            return (
+                f"Xvfb puts its socket and its lock into {_LOCK_FOLDER}, and {path} {why} "
+                f"({errno.errorcode.get(code, code)})"
+            )
+    return None
+
+
+def _no_directory(path: str) -> int:
+    try:
+        return 0 if stat.S_ISDIR(os.stat(path).st_mode) else errno.ENOTDIR
+    except OSError as error:
+        return error.errno or errno.ENOENT

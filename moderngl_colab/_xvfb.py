@@ -21,7 +21,7 @@ import xvfbwrapper
 
 from moderngl_colab import _glvnd, _process, _x11
 
-__all__ = ["Display", "XvfbError", "XvfbMissing", "retire", "shared"]
+__all__ = ["Display", "XvfbError", "XvfbMissing", "XvfbPlaceError", "retire", "shared"]
 
 _START_TIMEOUT = 10.0  # seconds
 _POLL_INTERVAL = 0.002  # seconds
@@ -44,6 +44,10 @@ class XvfbMissing(XvfbError):
     """There is no Xvfb on the PATH."""
 
 
+class XvfbPlaceError(XvfbError):
+    """There is no place for its socket and its lock; it was not started."""
+
+
 class Display(xvfbwrapper.Xvfb):
     """A display of our own.
 
@@ -51,13 +55,17 @@ class Display(xvfbwrapper.Xvfb):
     the base class draws a display number from the ``random`` module, whose state is the user's,
     and sets DISPLAY for the whole process.
 
+    Arguments:
+        width: of its screen, in pixels.
+        height: of its screen, in pixels.
+
     Raises:
         XvfbMissing: there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 64, height: int = 64) -> None:
         try:
-            super().__init__(width=64, height=64, environ=_server_environment())
+            super().__init__(width=width, height=height, environ=_server_environment())
         except OSError as error:
             raise XvfbMissing(str(error)) from error
         self.extra_xvfb_args += ["-nolisten", "tcp", "-nolisten", "local", "-terminate"]
@@ -79,9 +87,11 @@ class Display(xvfbwrapper.Xvfb):
             XvfbError: it ended at once, did not answer in time, or refused the connection.
             OSError: the system refused a process, a file in memory or a socket.
         """
+        if (why := _x11.shut()) is not None:
+            raise XvfbPlaceError(why)
         for _ in range(_TRIES):
             number = _FIRST_NUMBER + secrets.randbelow(_NUMBERS)
-            if not os.path.exists(f"/tmp/.X{number}-lock"):
+            if not os.path.exists(_x11.lock(number)):
                 self.new_display = number
                 with _process.file_in_memory("Xvfb stderr", b"") as errors:
                     try:
@@ -124,17 +134,7 @@ class Display(xvfbwrapper.Xvfb):
         server = self.proc
         super().stop()
         if server is not None and self._owner == os.getpid():
-            self._sweep(server.pid)
-
-    def _sweep(self, server: int) -> None:
-        """Remove what a server leaves in /tmp that was killed."""
-        lock = f"/tmp/.X{self.new_display}-lock"
-        with contextlib.suppress(OSError, ValueError):
-            with open(lock, encoding="ascii") as stream:
-                if int(stream.read()) != server:
-                    return
-            os.unlink(lock)
-            os.unlink(f"/tmp/.X11-unix/X{self.new_display}")
+            _x11.sweep(self.new_display, server.pid)
 
     def is_alive(self) -> bool:
         """False once the server has ended."""

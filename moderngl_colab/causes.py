@@ -6,6 +6,7 @@ findings are made of is imported where one is made: a context that comes out wel
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import TYPE_CHECKING
 
@@ -36,16 +37,20 @@ __all__ = [
 
 def no_gpu() -> StrategyUnavailable | None:
     """No NVIDIA GPU is given to this process; None where one is."""
-    from moderngl_colab.findings import hardware
+    from moderngl_colab.findings import dispatch, hardware
     from moderngl_colab.survey import glance
 
     machine = glance()
-    return _raised(hardware.wsl2(machine) or hardware.driver_absent(machine))
+    return _raised(
+        dispatch.d3d12_forbidden(machine)
+        or hardware.wsl2(machine)
+        or hardware.driver_absent(machine)
+    )
 
 
 def hidden() -> StrategyUnavailable | None:
     """The environment leaves this process no GPU; None where it does."""
-    if not devices.all_hidden(os.environ):
+    if devices.VISIBLE_VARIABLE not in os.environ:
         return None
     from moderngl_colab.findings import hardware
     from moderngl_colab.survey import glance
@@ -55,9 +60,9 @@ def hidden() -> StrategyUnavailable | None:
 
 def privileged() -> StrategyUnavailable:
     """Real and effective ids differ, and no library is chosen here."""
-    from moderngl_colab.findings import process
+    from moderngl_colab.findings.finding import PRIVILEGED
 
-    return _unavailable(process.unlike_ids())
+    return _unavailable(PRIVILEGED)
 
 
 def overridden(variable: str) -> StrategyUnavailable:
@@ -77,11 +82,20 @@ def dispatch_absent(error: OSError) -> StrategyUnavailable:
 
 
 def unloadable(error: OSError) -> StrategyUnavailable:
-    """libGLX_nvidia is there, and cannot be opened."""
+    """A library of the driver is there, and cannot be opened."""
     from moderngl_colab.findings import userland
-    from moderngl_colab.survey import glance
+    from moderngl_colab.survey import look
 
-    return _unavailable(userland.unloadable(glance(), error))
+    return _unavailable(userland.unloadable(look(), error, _opens("libX11.so.6", "libXext.so.6")))
+
+
+def _opens(*names: str) -> bool:
+    try:
+        for name in names:
+            ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def no_xvfb() -> StrategyUnavailable:
@@ -100,19 +114,24 @@ def mesa_absent(reason: str) -> StrategyUnavailable:
     return StrategyUnavailable(reason, remedy=install(glance(), "mesa"), cause="mesa-absent")
 
 
-def xvfb_failed(reason: str, crashed: bool = False, said: tuple[str, ...] = ()) -> StrategyFailed:
-    """Xvfb was started, and no display came of it.
-
-    Arguments:
-        reason: what was observed.
-        crashed: whether a signal ended it.
-        said: what it said, line by line.
-    """
-    from moderngl_colab.remedies import install
+def xvfb_failed(error: Exception) -> StrategyFailed:
+    """No display came of Xvfb; the error is one of ``_xvfb``'s, or the system's."""
+    from moderngl_colab import _xvfb
+    from moderngl_colab.remedies import give_tmp, install
     from moderngl_colab.survey import glance
 
-    cause = "xvfb-crash" if crashed else "xvfb-start"
-    return StrategyFailed(reason, remedy=install(glance(), "xkb"), cause=cause, said=said)
+    machine = glance()
+    if not isinstance(error, _xvfb.XvfbError):
+        reason = f"Xvfb could not be used: {error}"
+        return StrategyFailed(reason, remedy=install(machine, "xkb"), cause="xvfb-start")
+    if isinstance(error, _xvfb.XvfbPlaceError):
+        return StrategyFailed(str(error), remedy=give_tmp(machine), cause="xvfb-start")
+    return StrategyFailed(
+        str(error),
+        remedy=install(machine, "xkb"),
+        cause="xvfb-crash" if error.crashed else "xvfb-start",
+        said=error.said,
+    )
 
 
 def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable | None:
@@ -128,10 +147,11 @@ def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable 
 
 
 def _obstacle(machine: Machine, library: Library) -> Finding | None:
-    from moderngl_colab.findings import hardware, userland
+    from moderngl_colab.findings import dispatch, hardware, userland
 
     return (
-        hardware.wsl2(machine)
+        dispatch.d3d12_forbidden(machine)
+        or hardware.wsl2(machine)
         or hardware.driver_absent(machine)
         or hardware.device_permission(machine)
         or hardware.device_cgroup(machine)
@@ -141,13 +161,17 @@ def _obstacle(machine: Machine, library: Library) -> Finding | None:
     )
 
 
-def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
+def not_listed(
+    driver: _driver.Userland, observed: str, error: OSError | None = None
+) -> StrategyUnavailable:
     """Why libEGL lists no NVIDIA device, the decisive cause first.
 
     Arguments:
         driver: the userland that was offered to it.
         observed: what is to be said if nothing on the machine explains it.
+        error: what the loader said, where libEGL_nvidia could not be opened.
     """
+    from moderngl_colab.findings import userland
     from moderngl_colab.findings.process import ASK_SMI
     from moderngl_colab.remedies import give_graphics
     from moderngl_colab.survey import look
@@ -155,6 +179,8 @@ def not_listed(driver: _driver.Userland, observed: str) -> StrategyUnavailable:
     machine = look()._replace(userland=driver)
     if (known := _obstacle(machine, "EGL")) is not None:
         return _unavailable(known)
+    if error is not None:
+        return _unavailable(userland.unloadable(machine, error))
     asked, nvml = _with_nvml(machine)
     if (known := _explanation(asked)) is not None:
         return _unavailable(known)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Unpack
 
 import moderngl
 
-from moderngl_colab import _current, gl
+from moderngl_colab import _current, _handle, gl
 from moderngl_colab.errors import (
     MORE,
     Attempt,
@@ -142,6 +142,8 @@ def _first_verified(asked: Options) -> _Winner:
             attempts.append(Attempt(strategy.name, *seen, seconds, error.said))
             _log("debug", "%s", attempts[-1])
             continue
+        if strategy.vendor is not None:
+            _handle.note_driver()
         seconds = time.perf_counter() - started
         reason = f"{strings.vendor}, {strings.renderer}"
         attempts.append(Attempt(strategy.name, Outcome.SELECTED, reason, seconds=seconds))

@@ -14,6 +14,9 @@ from moderngl_colab.errors import Outcome
 __all__ = ["EGLDevice", "Examined", "Machine", "Trial", "Vendor"]
 
 
+HUNG = "did not answer in time"
+
+
 class Vendor(NamedTuple):
     """One of the ICDs that libglvnd reads."""
 
@@ -45,7 +48,7 @@ class EGLDevice(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """What a process of its own found out by opening libraries and asking them."""
+    """What processes of their own found out by opening libraries and asking them."""
 
     opened: Mapping[str, str | None] = {}
     """The libraries that were opened, with the loader's error; None where it had none."""
@@ -53,8 +56,8 @@ class Examined(NamedTuple):
     """Of libraries that were opened by name, the file that the loader took."""
     nvml: _nvml.Answer | None = None
     devices: tuple[EGLDevice, ...] | None = None
-    unfinished: str | None = None
-    """The question at which that process crashed or hung."""
+    unanswered: Mapping[str, str] = {}
+    """The questions at which such a process ended, and how: :data:`HUNG`, or by which signal."""
     stderr: tuple[str, ...] = ()
     """What the libraries said on stderr, line by line."""
     glibcxx: Mapping[str, str] = {}
@@ -111,6 +114,10 @@ class Machine(NamedTuple):
     """What the wording of remedies goes by: ``"colab"``, ``"docker"`` and the like."""
     gvisor: bool = False
     jetson: bool = False
+    wsl_libraries: bool = False
+    """Whether Windows' libraries for its GPU are there, ``/usr/lib/wsl/lib``."""
+    d3d12: bool = False
+    """Whether Mesa's driver for them is."""
     conda: bool = False
     """Whether this Python is conda's."""
     is_root: bool = True

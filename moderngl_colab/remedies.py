@@ -7,8 +7,11 @@ module's own: ``apt install libnvidia-gl-550`` brings another one (since 2026, o
 
 from __future__ import annotations
 
+import os
 import shlex
 
+from moderngl_colab import _driver
+from moderngl_colab._kernel import Node
 from moderngl_colab.machine import Machine
 
 __all__ = [
@@ -16,13 +19,21 @@ __all__ = [
     "agree",
     "anew",
     "assign",
+    "give_d3d12",
     "give_gpu",
     "give_graphics",
+    "give_nodes",
+    "give_tegra",
+    "give_tmp",
     "install",
+    "let_in",
     "other_programs",
     "remove",
     "unset",
 ]
+
+# Reading and writing, for everybody and for the group.
+_EVERYBODYS, _GROUPS = 0o006, 0o060
 
 PROGRAM = "python -m moderngl_colab"
 _NOTEBOOKS = ("colab", "kaggle")
@@ -98,17 +109,74 @@ def give_graphics(machine: Machine) -> str:
     if packages:
         pinned = " ".join(f"{name}={version}" for name, version in packages.items())
         return _as_root(machine, _install("apt-get", pinned))
-    if machine.module is None:
-        version = "the kernel module's version"
-    elif machine.installer == "dnf":
+    if machine.module is not None and machine.installer == "dnf":
         # A pattern that no other version matches: dnf then installs nothing.
         pinned = f"'xorg-x11-drv-nvidia-libs-{machine.module.version}*'"
         return _as_root(machine, _install("dnf", pinned))
-    else:
-        version = machine.module.version
-    return (
-        f"install the OpenGL libraries of exactly {version} with NVIDIA's installer of that version"
-    )
+    return _unpack(machine)
+
+
+def _unpack(machine: Machine) -> str:
+    """NVIDIA's installer only unpacked, for which nobody needs root, and its folder named."""
+    variable = _driver.DIRECTORY_VARIABLE
+    if machine.module is None:
+        return (
+            "unpack NVIDIA's installer of exactly the kernel module's version with --extract-only, "
+            f"and name the folder in {variable}"
+        )
+    folder = f"NVIDIA-Linux-{os.uname().machine}-{machine.module.version}"
+    unpack, which = f"sh {folder}.run --extract-only", "NVIDIA's installer of exactly this version"
+    if machine.platform in _NOTEBOOKS:
+        name = f'os.environ["{variable}"] = os.path.abspath("{folder}")'
+        return f'import os; os.system("{unpack}"); {name}  # {which}'
+    return f'{unpack} && export {variable}="$PWD/{folder}"  # {which}'
+
+
+def give_d3d12(machine: Machine) -> str:
+    """What gives OpenGL the GPU on WSL2; where it has it, what spares the other ways."""
+    if machine.on_gpu:
+        return assign(machine, "MODERNGL_COLAB_STRATEGIES", "mesa")
+    if not machine.d3d12:
+        return install(machine, "mesa")
+    if machine.wsl_libraries:
+        return "export GALLIUM_DRIVER=d3d12 LD_LIBRARY_PATH=/usr/lib/wsl/lib"
+    if machine.platform == "docker":
+        mount = "-v /usr/lib/wsl:/usr/lib/wsl -e LD_LIBRARY_PATH=/usr/lib/wsl/lib"
+        return f"docker run --gpus all {mount} ..."
+    return "in Windows: wsl --update, then wsl --shutdown"
+
+
+def give_tegra(machine: Machine) -> str:
+    """What gives a Jetson's container, or the Jetson itself, all of its driver."""
+    if machine.platform == "apptainer":
+        return "apptainer run --nv --bind /usr/lib/aarch64-linux-gnu/nvidia ..."
+    if machine.platform == "host":
+        return _as_root(machine, _install("apt-get", "nvidia-l4t-3d-core"))
+    return "docker run --runtime nvidia -e NVIDIA_DRIVER_CAPABILITIES=all ..."
+
+
+def give_nodes(machine: Machine) -> str:
+    """What makes the device nodes of a driver whose kernel module is loaded."""
+    if machine.platform == "host":
+        return _as_root(machine, "nvidia-modprobe -u -c 0")
+    return give_gpu(machine)
+
+
+def let_in(machine: Machine, node: Node) -> str:
+    """What lets this user open a device node."""
+    if node.mode & _EVERYBODYS == _EVERYBODYS:
+        if machine.platform == "docker":
+            return "docker run --gpus all --security-opt label=disable ..."
+        return "ask who is root here what SELinux or AppArmor forbids: ausearch -m avc -ts recent"
+    if node.mode & _GROUPS != _GROUPS:
+        return _by_root(f"chmod a+rw {shlex.quote(node.path)}")
+    if machine.platform == "docker":
+        return f"docker run --gpus all --group-add {node.group} ..."
+    if machine.platform == "kubernetes":
+        return f'add "supplementalGroups: [{node.group}]" to the pod\'s securityContext'
+    group = node.group_name or "gpu"
+    made = "" if node.group_name else f"groupadd -g {node.group} gpu && "
+    return _by_root(f"{made}usermod -aG {group} YOUR_NAME; then log in again")
 
 
 def agree(machine: Machine) -> str:
@@ -123,17 +191,21 @@ def anew(machine: Machine) -> str:
     """What starts a container or a job anew, with its devices."""
     fresh = {
         "kubernetes": "delete the pod, so that it is created anew with its devices",
-        "docker": "docker run --gpus all ... (a new container; the rules of this one are lost)",
+        "docker": f"{_RECREATE} (a new container; the rules of this one are lost)",
         "slurm": "srun --gres=gpu:1 ... (a new job, with the GPU among its devices)",
+        "colab": "choose the menu Runtime > Disconnect and delete runtime, and connect again",
+        "kaggle": "choose the menu Run > Restart & clear cell outputs",
+        "host": "add to the unit that starts it: DeviceAllow=/dev/nvidiactl rw, and the same for "
+        "/dev/nvidia0",
     }
     return fresh.get(machine.platform, give_gpu(machine))
 
 
-def unset(machine: Machine, variable: str) -> str:
-    """What takes a variable away from the process that asks for a context."""
+def unset(machine: Machine, *variables: str) -> str:
+    """What takes variables away from the process that asks for a context."""
     if machine.platform in _NOTEBOOKS:
-        return f'import os; del os.environ["{variable}"]'
-    return f"unset {variable}"
+        return "; ".join(["import os", *(f'del os.environ["{name}"]' for name in variables)])
+    return " ".join(["unset", *variables])
 
 
 def assign(machine: Machine, variable: str, value: str) -> str:
@@ -153,6 +225,15 @@ def remove(machine: Machine, path: str) -> str:
     return _as_root(machine, f"rm {shlex.quote(path)}")
 
 
+def give_tmp(machine: Machine) -> str:
+    """What gives Xvfb a /tmp that it can write to."""
+    if machine.platform == "docker":
+        return "docker run --gpus all --tmpfs /tmp ..."
+    if machine.platform == "kubernetes":
+        return "mount an emptyDir at /tmp"
+    return _as_root(machine, "mount -t tmpfs -o mode=1777 tmpfs /tmp")
+
+
 def _install(installer: str, packages: str) -> str:
     # Images for containers come without package lists.
     update = "apt-get update && " if installer == "apt-get" else ""
@@ -161,8 +242,10 @@ def _install(installer: str, packages: str) -> str:
 
 def _as_root(machine: Machine, command: str) -> str:
     """The command, if it is one that this user may run."""
-    if machine.is_root:
-        return _shell(machine, command)
+    return _shell(machine, command) if machine.is_root else _by_root(command)
+
+
+def _by_root(command: str) -> str:
     return f"ask who is root here to run: {command}"
 
 

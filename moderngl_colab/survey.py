@@ -8,7 +8,6 @@ milliseconds. What it takes a process of its own to ask is in
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,11 +17,25 @@ from moderngl_colab.machine import Machine, Vendor
 
 __all__ = ["glance", "look"]
 
-_RELEVANT = re.compile(
-    r"_{0,2}(EGL|GL|GLX|NV|VK)_|LIBGL|MESA|GALLIUM|LP_|DRI_|GLCONTEXT_|MODERNGL|PYOPENGL|PYGLET_"
-    r"|MUJOCO_|VTK_|NVIDIA_|CUDA_|LD_|DISPLAY$|WAYLAND_DISPLAY$|CONDA_PREFIX$|force_gl_"
-    # The platform's signs.
-    r"|COLAB_RELEASE_TAG$|KAGGLE_KERNEL_RUN_TYPE$|KUBERNETES_SERVICE_HOST$|SLURM_JOB_ID$"
+_RELEVANT = frozenset(
+    # libglvnd, the drivers, the loader, the display
+    {"__EGL_VENDOR_LIBRARY_DIRS", "__EGL_VENDOR_LIBRARY_FILENAMES", "__GLX_VENDOR_LIBRARY_NAME"}
+    | {"__GLX_FORCE_VENDOR_LIBRARY_0", "__NV_PRIME_RENDER_OFFLOAD", "EGL_LOG_LEVEL"}
+    | {"EGL_PLATFORM", "LD_LIBRARY_PATH", "LD_PRELOAD", "LIBGL_DRIVERS_PATH", "DISPLAY"}
+    | {"LIBGL_ALWAYS_SOFTWARE", "LIBGL_ALWAYS_INDIRECT", "GALLIUM_DRIVER", "WAYLAND_DISPLAY"}
+    | {"MESA_LOADER_DRIVER_OVERRIDE", "MESA_GL_VERSION_OVERRIDE", "MESA_D3D12_DEFAULT_ADAPTER_NAME"}
+    # GPUs and what a container is given of them
+    | {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"}
+    | {"NVIDIA_DRIVER_CAPABILITIES"}
+    # this library, and others that use GL
+    | {"MODERNGL_COLAB_ALLOW_SOFTWARE", "MODERNGL_COLAB_DRIVER_DIR", "MODERNGL_COLAB_STRATEGIES"}
+    | {"GLCONTEXT_DEVICE_INDEX", "GLCONTEXT_GLVERSION", "GLCONTEXT_LINUX_LIBEGL"}
+    | {"GLCONTEXT_LINUX_LIBGL", "GLCONTEXT_LINUX_LIBX11", "GLCONTEXT_WIN_LIBGL"}
+    | {"MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "PYOPENGL_PLATFORM", "PYGLET_HEADLESS"}
+    | {"PYGLET_HEADLESS_DEVICE", "VTK_DEFAULT_EGL_DEVICE_INDEX", "VTK_DEFAULT_OPENGL_WINDOW"}
+    # the platform's signs
+    | {"COLAB_RELEASE_TAG", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE", "KUBERNETES_SERVICE_HOST"}
+    | {"SLURM_JOB_ID"}
 )
 # The sandbox has had this line since it was written, whatever the host's kernel is.
 _GVISOR = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016"
@@ -42,12 +55,14 @@ def glance(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
         installer=_installer(release),
         platform=_platform(environ, root),
         jetson=os.path.exists(os.path.join(root, "etc/nv_tegra_release")),
+        wsl_libraries=os.path.isdir(os.path.join(root, "usr/lib/wsl/lib")),
+        d3d12=_d3d12(root),
         conda=os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
         is_root=os.geteuid() == 0,
         privileged=not _process.may_steer_loader(),
         module=_kernel.module(root),
         nodes=_kernel.nodes(root),
-        environ={name: value for name, value in environ.items() if _RELEVANT.match(name)},
+        environ={name: value for name, value in environ.items() if name in _RELEVANT},
     )
 
 
@@ -88,7 +103,8 @@ def _vendor(icd: _glvnd.ICD, environ: Mapping[str, str], root: str) -> Vendor:
     if library is None:
         return Vendor(icd.path, icd.waits, None, None)
     if "/" in library:
-        return Vendor(icd.path, icd.waits, library, _files.first_there([library]))
+        found = library if _loader.loadable(library) else None
+        return Vendor(icd.path, icd.waits, library, found)
     return Vendor(icd.path, icd.waits, library, _loader.where(library, environ, root))
 
 
@@ -96,6 +112,17 @@ def _late() -> bool:
     """Whether libEGL is mapped with other vendors than NVIDIA's."""
     maps = _files.read("/proc/self/maps")
     return b"/libEGL.so.1" in maps and b"/libEGL_mesa.so" in maps and b"libEGL_nvidia" not in maps
+
+
+def _d3d12(root: str) -> bool:
+    """Since 24.2 all of Mesa's drivers are in libgallium; before, each was a file in dri."""
+    multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
+    folders = [os.path.join(root, folder) for folder in (multiarch, "usr/lib64", "usr/lib")]
+    return any(
+        os.path.exists(os.path.join(folder, "dri/d3d12_dri.so"))
+        or _files.names(folder, "libgallium-")
+        for folder in folders
+    )
 
 
 def _release(root: str) -> dict[str, str]:
@@ -120,11 +147,11 @@ def _platform(environ: Mapping[str, str], root: str) -> str:
 
     signs = {
         # Kaggle's image is built on Colab's and sets its variable too.
-        "kaggle": "KAGGLE_KERNEL_RUN_TYPE" in environ,
-        "colab": "COLAB_RELEASE_TAG" in environ,
-        "kubernetes": "KUBERNETES_SERVICE_HOST" in environ,
+        "kaggle": bool(environ.get("KAGGLE_KERNEL_RUN_TYPE")),
+        "colab": bool(environ.get("COLAB_RELEASE_TAG")),
+        "kubernetes": bool(environ.get("KUBERNETES_SERVICE_HOST")),
         "apptainer": there(".singularity.d"),
+        "slurm": bool(environ.get("SLURM_JOB_ID")),
         "docker": there(".dockerenv", "run/.containerenv"),
-        "slurm": "SLURM_JOB_ID" in environ,
     }
     return next((name for name, found in signs.items() if found), "host")

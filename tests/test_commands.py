@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import PROGRAMS
 
-from rig import driver, machines
+from rig import driver, machines, remedies
+from rig.layout import Placed
 
 Python = Callable[..., machines.Finished]
 Command = Callable[..., machines.Finished]
@@ -74,29 +77,159 @@ def test_env_prints_an_object(command: Command, tmp_path: Path) -> None:
     }
 
 
-def test_env_prints_arguments_for_docker(command: Command, tmp_path: Path) -> None:
-    folder = tmp_path / "a folder"
-    done = command(
-        "colab-no-path", "env", "--format", "docker", env={"XDG_CACHE_HOME": str(folder)}
-    )
+DOCKERFILE = """\
+ENV NVIDIA_VISIBLE_DEVICES="all"
+ENV NVIDIA_DRIVER_CAPABILITIES="all"
+ENV __GLX_VENDOR_LIBRARY_NAME="nvidia"
+ENV MUJOCO_GL="{}"
+{}RUN mkdir -p /etc/glvnd/egl_vendor.d && echo '{{"file_format_version": "1.0.0", "ICD": \
+{{"library_path": "libEGL_nvidia.so.0"}}}}' >/etc/glvnd/egl_vendor.d/10_nvidia.json
+"""
+
+
+def test_env_prints_lines_for_a_dockerfile_and_writes_no_file(
+    command: Command, tmp_path: Path
+) -> None:
+    done = command("colab-no-path", "env", "--format", "docker")
+    path = 'ENV LD_LIBRARY_PATH="/usr/lib64-nvidia"\n'
+    assert result(done) == (0, DOCKERFILE.format("egl", path), "")
+    assert list(tmp_path.iterdir()) == []
+
+
+BUILD = """
+import subprocess, sys
+env = [sys.executable, "-P", "-m", "moderngl_colab", "env", "--format", "docker"]
+said = subprocess.run(env, capture_output=True, text=True, check=True).stdout
+(line,) = [line for line in said.splitlines() if line.startswith("RUN ")]
+subprocess.run(["sh", "-c", line.removeprefix("RUN ")], check=True)
+subprocess.run([sys.executable, "-P", sys.argv[1]], check=True)
+"""
+
+
+def test_an_image_that_was_built_with_these_lines_is_on_the_gpu(python: Python) -> None:
+    raw = str(PROGRAMS / "raw.py")
+    assert python("container-graphics", BUILD, raw).stdout == "NVIDIA Corporation 00ff00\n"
+
+
+def _odd(folder: Path) -> machines.Machine:
+    driver.build(folder)
+    return machines.Machine("odd", "the driver in an odd place", kernel=machines.KERNEL)
+
+
+def test_a_dockerfile_reads_odd_characters_back_as_they_are(
+    command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / 'o\'dd "$HOME" `x` \\'
+    env = {"MODERNGL_COLAB_DRIVER_DIR": str(folder)}
+    done = command(_odd(folder), "env", "--format", "docker", env=env)
+    path = f'ENV LD_LIBRARY_PATH="{tmp_path}/o\'dd \\"\\$HOME\\" `x` \\\\"\n'
+    assert result(done) == (0, DOCKERFILE.format("egl", path), "")
+
+
+def test_a_line_break_that_no_dockerfile_can_hold_is_said(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "a\nb"
+    env = {"MODERNGL_COLAB_DRIVER_DIR": str(folder)}
+    done = command(_odd(folder), "env", "--format", "docker", env=env)
     assert result(done) == (
-        0,
-        "--gpus all --env NVIDIA_DRIVER_CAPABILITIES=all "
-        f"--env '__EGL_VENDOR_LIBRARY_FILENAMES={folder}/{ICD}' "
-        "--env __GLX_VENDOR_LIBRARY_NAME=nvidia --env MUJOCO_GL=egl "
-        "--env LD_LIBRARY_PATH=/usr/lib64-nvidia "
-        f"--volume '{folder}/{ICD}:{folder}/{ICD}:ro'\n",
+        73,
         "",
+        f"moderngl-colab env: error: LD_LIBRARY_PATH='{tmp_path}/a\\nb': no Dockerfile can hold a "
+        "line break\n",
     )
 
 
-def test_env_gives_docker_no_file_where_there_is_none(command: Command) -> None:
-    assert result(command("glx-only", "env", "--format", "docker")) == (
+def test_env_says_that_a_display_is_needed_where_glx_alone_serves(command: Command) -> None:
+    printed = (
+        "export __EGL_VENDOR_LIBRARY_FILENAMES=/dev/null\n"
+        "export __GLX_VENDOR_LIBRARY_NAME=nvidia\n"
+        "export MUJOCO_GL=glfw\n"
+    )
+    said = "moderngl-colab env: programs need a display here: `moderngl-colab run` gives them one\n"
+    assert result(command("glx-only", "env")) == (0, printed, said)
+    done = command("glx-only", "env", env={"DISPLAY": "elsewhere:10.0"})
+    assert result(done) == (0, printed, said)
+
+
+EGL_ONLY = machines.Machine(
+    "egl-only",
+    "the EGL half of the driver",
+    libraries=(Placed("{lib}", driver.ALL - {"libGLX_nvidia", "libnvidia-glcore"}),),
+    kernel=machines.KERNEL,
+)
+
+
+def test_that_programs_which_use_glx_are_not_on_the_gpu_is_said_where_they_have_a_display(
+    command: Command, screen: str
+) -> None:
+    text = (
+        ": programs that use GLX are not on the GPU here: an NVIDIA GPU is there (kernel module "
+        "550.54.15), but libGLX_nvidia.so.0 of version 550.54.15 is in none of the directories "
+        "searched\n"
+    )
+    done = command(EGL_ONLY, "run", "--", "true", env={"DISPLAY": screen})
+    assert result(done) == (0, "", f"moderngl-colab run{text}")
+    done = command(EGL_ONLY, "env", env={"DISPLAY": screen})
+    assert (done.returncode, done.stderr) == (0, f"moderngl-colab env{text}")
+    assert command(EGL_ONLY, "env").stderr == ""
+    # What the user chose he need not be told.
+    chosen = {"DISPLAY": screen, "__GLX_FORCE_VENDOR_LIBRARY_0": "mesa"}
+    assert command("colab", "env", env=chosen).stderr == ""
+
+
+CLOSED = 'exec 2>&-; printf "[%s]" "$("$0" -P -m moderngl_colab "$@")"'
+
+
+@pytest.mark.parametrize("words", [["env"], ["run", "--", "true"], ["run"]])
+def test_without_stderr_nothing_is_said_on_stdout(words: list[str], python: Python) -> None:
+    program = (
+        "import os, sys; os.execvp('sh', ['sh', '-c', sys.argv[1], sys.executable, *sys.argv[2:]])"
+    )
+    assert python("no-nvidia", program, CLOSED, *words).stdout == "[]"
+
+
+def test_in_a_program_env_prints_to_whatever_stdout_is(python: Python, tmp_path: Path) -> None:
+    program = """
+import contextlib, io
+from moderngl_colab.__main__ import main
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    status = main(["env"])
+print(status, said.getvalue().splitlines()[1:])
+"""
+    done = python("colab", program, env={"XDG_CACHE_HOME": str(tmp_path)})
+    assert done.stdout == (
+        "0 ['export __GLX_VENDOR_LIBRARY_NAME=nvidia', 'export MUJOCO_GL=egl']\n"
+    )
+
+
+FOREIGN = """
+import os, signal, sys
+for name in ("resource", "fcntl", "termios", "pwd", "grp"):
+    sys.modules[name] = None
+for name in ("geteuid", "getuid", "getegid", "getgid", "uname", "memfd_create", "EX_UNAVAILABLE",
+             "O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY", "O_PATH", "posix_spawnp"):
+    delattr(os, name)
+for name in ("SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCHLD"):
+    delattr(signal, name)
+sys.platform = "win32"
+import moderngl_colab
+from moderngl_colab.__main__ import main
+print(main(["env"]), main(["run", "--", "true"]))
+try:
+    moderngl_colab.prepare_environment()
+except moderngl_colab.GPUContextError as error:
+    print(error)
+"""
+
+
+def test_on_another_system_it_is_said_what_serves_there(python: Python) -> None:
+    text = (
+        "moderngl_colab serves Linux; on win32 the system itself gives GPU contexts: "
+        "moderngl.create_context(standalone=True)\n"
+    )
+    assert result(python("no-nvidia", FOREIGN, check=False)) == (
         0,
-        "--gpus all --env NVIDIA_DRIVER_CAPABILITIES=all --env "
-        "__EGL_VENDOR_LIBRARY_FILENAMES=/dev/null --env __GLX_VENDOR_LIBRARY_NAME=nvidia --env "
-        "MUJOCO_GL=glfw\n",
-        "",
+        f"69 69\n{text}",
+        f"moderngl-colab env: error: {text}moderngl-colab run: error: {text}",
     )
 
 
@@ -206,7 +339,8 @@ def test_what_cannot_be_is_said_in_a_line(
 
 
 # With a display of ours the program is a child of this one; without, it takes its place.
-WAYS = {"on our display": {}, "in place": {"DISPLAY": ":99"}}
+# Where GLX is not NVIDIA's by the user's own choice, no display is given.
+WAYS = {"on our display": {}, "in place": {"__GLX_VENDOR_LIBRARY_NAME": "mesa"}}
 
 
 @pytest.mark.parametrize("env", WAYS.values(), ids=WAYS)
@@ -239,7 +373,8 @@ def unwritable(folder: str, why: str) -> str:
 def test_a_cache_that_is_no_folder_is_said(command: Command, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = command("colab", "env", env={"XDG_CACHE_HOME": f"{tmp_path}/file"})
-    assert result(done) == (73, "", unwritable(f"{tmp_path}/file", "File exists"))
+    why = f"{tmp_path}/file is no folder"
+    assert result(done) == (73, "", unwritable(f"{tmp_path}/file", why))
     done = command("colab", "run", "--", "true", env={"XDG_CACHE_HOME": f"{tmp_path}/file"})
     assert done.returncode == 73
 
@@ -332,9 +467,146 @@ def test_no_display_is_left(command: Command) -> None:
     assert not of_display(name) & servers()
 
 
-def test_a_display_of_the_users_is_used(command: Command) -> None:
-    done = command("colab", "run", "--", "sh", "-c", "echo $DISPLAY", env={"DISPLAY": ":99"})
-    assert result(done) == (0, ":99\n", "")
+@pytest.fixture
+def screen() -> Iterator[str]:
+    """A display on which something answers; of a server no more is needed."""
+    with socket.socket(socket.AF_UNIX) as server:
+        number = 60000 + os.getpid() % 5000
+        server.bind(f"\0/tmp/.X11-unix/X{number}")
+        server.listen()
+        yield f":{number}"
+
+
+def test_a_display_of_the_users_is_used(command: Command, screen: str) -> None:
+    done = command("colab", "run", "--", "sh", "-c", "echo $DISPLAY", env={"DISPLAY": screen})
+    assert result(done) == (0, f"{screen}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("display", "why"),
+    [
+        ("elsewhere:10.0", "it is a server of another machine"),
+        ("localhost:10.0", "it is a server of another machine"),
+        ("[::1]:0", "it is a server of another machine"),
+        (":65000", "nobody answers on it"),
+        ("unix:65000.0", "nobody answers on it"),
+        ("nonsense", "it names no display"),
+    ],
+)
+def test_a_display_on_which_nothing_renders_here_is_not_used(
+    display: str, why: str, command: Command
+) -> None:
+    words = (
+        "run",
+        "--",
+        "sh",
+        "-c",
+        'glxinfo -B | grep "vendor string"; echo "${DISPLAY%%[0-9]*}"',
+    )
+    done = command("colab", *words, env={"DISPLAY": display})
+    text = f"moderngl-colab run: DISPLAY={display} is not used: {why}\n"
+    assert result(done) == (0, "OpenGL vendor string: NVIDIA Corporation\n:\n", text)
+
+
+def test_without_xvfb_such_a_display_is_as_none(command: Command) -> None:
+    env = {"DISPLAY": "localhost:10.0"}
+    assert result(command("no-xvfb", "run", "--", "true", env=env)) == (
+        69,
+        "",
+        "moderngl-colab run: error: no OpenGL program can get the GPU here: there is no Xvfb on "
+        f"the PATH\n  fix: {remedies.XVFB}\n",
+    )
+
+
+def test_where_the_user_chose_other_egl_vendors_glx_is_on_the_gpu(command: Command) -> None:
+    mesa = "/usr/share/glvnd/egl_vendor.d/50_mesa.json"
+    script = 'glxinfo -B | grep "vendor string"; echo $__EGL_VENDOR_LIBRARY_FILENAMES'
+    env = {"__EGL_VENDOR_LIBRARY_FILENAMES": mesa}
+    assert result(command("container-graphics", "run", "--", "sh", "-c", script, env=env)) == (
+        0,
+        f"OpenGL vendor string: NVIDIA Corporation\n{mesa}\n",
+        "moderngl-colab run: programs that use EGL are left to your own choice: "
+        f"__EGL_VENDOR_LIBRARY_FILENAMES is set to {mesa}, and that leaves NVIDIA's vendor library "
+        "out\n",
+    )
+
+
+SIZE = """
+import ctypes
+x11 = ctypes.CDLL("libX11.so.6")
+x11.XOpenDisplay.restype = ctypes.c_void_p
+display = ctypes.c_void_p(x11.XOpenDisplay(None))
+print(x11.XDisplayWidth(display, 0), x11.XDisplayHeight(display, 0))
+"""
+
+
+def test_the_display_has_room_for_a_window(command: Command) -> None:
+    done = command("glx-only", "run", "--", sys.executable, "-c", SIZE)
+    assert result(done) == (0, "1280 1024\n", "")
+
+
+# What a library does when it is opened.
+OPENED = """
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) static void opened(void) {%s}
+"""
+CRASH = "raise(SIGSEGV);"
+HANG = 'close(creat(getenv("HANGS"), 0600)); for (;;) pause();'
+SHOW = ("run", "--", "sh", "-c", 'echo "[$DISPLAY]"')
+
+
+def test_a_display_that_refuses_glx_is_not_given_where_egl_serves(command: Command) -> None:
+    text = "moderngl-colab run: EGL serves, GLX does not: "
+    done = command("colab", *SHOW, env={"STANDIN_FAULT": "glx-context"})
+    refused = "glXCreateContextAttribsARB: no context\n"
+    assert result(done) == (0, "[]\n", text + refused)
+    # Where there is no other way it is for the program to say what is wrong.
+    done = command("glx-only", *SHOW, env={"STANDIN_FAULT": "glx-context"})
+    assert (done.stdout[:2], done.stderr) == ("[:", "")
+
+
+def _with_glx_that(does: str, folder: Path) -> machines.Machine:
+    """A machine whose driver, in the folder, does that when its GLX half is opened."""
+    driver.build(folder)
+    core = folder / f"libnvidia-glcore.so.{driver.VERSION}"
+    core.unlink()
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", f"-Wl,-soname,{core.name}", "-o", core, "-xc", "-"],
+        input=OPENED % does, text=True, check=True,
+    )  # fmt: skip
+    return machines.Machine("odd-glx", "a driver whose GLX half fails", kernel=machines.KERNEL)
+
+
+def test_a_display_on_which_the_driver_crashes_is_not_given_where_egl_serves(
+    command: Command, tmp_path: Path
+) -> None:
+    machine = _with_glx_that(CRASH, tmp_path)
+    done = command(machine, *SHOW, env={"MODERNGL_COLAB_DRIVER_DIR": str(tmp_path)})
+    assert result(done) == (
+        0,
+        "[]\n",
+        "moderngl-colab run: EGL serves, GLX does not: the process that tried it was ended by "
+        "signal 11\n",
+    )
+
+
+def test_a_display_on_which_mesa_would_serve_instead_is_not_given(command: Command) -> None:
+    machine = machines.Machine(
+        "no-libxext",
+        "a library of X11's that NVIDIA's GLX needs is not installed",
+        libraries=(Placed("{lib}"),),
+        removed=("{lib}/libXext.so*",),
+        kernel=machines.KERNEL,
+    )
+    assert result(command(machine, *SHOW)) == (
+        0,
+        "[]\n",
+        "moderngl-colab run: EGL serves, GLX does not: libXext.so.6: cannot open shared object "
+        "file: No such file or directory\n",
+    )
 
 
 def test_a_device_that_was_asked_for_is_not_lost_over_glx(command: Command) -> None:
@@ -358,8 +630,9 @@ def test_a_display_that_does_not_come_up_matters_where_nothing_else_serves(
     server.chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = command(machine, "run", "--", "sh", "-c", "echo $DISPLAY", env=env)
-    said = "Xvfb ended at once with status 3; it said: no fonts, no keyboard\n"
-    assert result(done) == (status, "\n" if status == 0 else "", text + said)
+    text += "Xvfb ended at once with status 3; it said: no fonts, no keyboard\n"
+    text += "" if status == 0 else f"  fix: {remedies.XKB}\n"
+    assert result(done) == (status, "\n" if status == 0 else "", text)
 
 
 # ---- run: signals --------------------------------------------------------------------------------
@@ -462,6 +735,104 @@ def test_it_stops_and_goes_on_with_the_program(
     numbers = [str(int(n)) for n in (signal.SIGTSTP, signal.SIGTTIN)]
     env = {"XDG_CACHE_HOME": str(tmp_path), **env}
     assert python("colab", STOPPED, *numbers, env=env).stdout == ("True SIGTSTP\nTrue SIGTTIN\n0\n")
+
+
+STOPPED_ALONE = (
+    START
+    + """
+import time
+run = start("import os, time; print(os.getpid(), flush=True); time.sleep(1)", group=0)
+child = int(run.stdout.readline())
+def state(pid):
+    with open(f"/proc/{pid}/stat") as stream:
+        return stream.read().rpartition(")")[2].split()[0]
+os.kill(child, signal.SIGSTOP)
+while state(child) != "T":
+    pass
+time.sleep(0.3)  # It may well have stopped by now, too.
+os.kill(child, signal.SIGCONT)
+print(run.wait())
+"""
+)
+
+
+def test_a_program_that_somebody_stops_and_continues_does_not_leave_it_stopped(
+    python: Python, tmp_path: Path
+) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path)}
+    assert python("colab", STOPPED_ALONE, env=env).stdout == "0\n"
+
+
+@pytest.mark.parametrize("env", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("name", ["script", "./script"])
+def test_a_script_without_a_first_line_that_names_a_shell_is_run_as_by_one(
+    name: str, env: dict[str, str], command: Command, tmp_path: Path
+) -> None:
+    script = tmp_path / "script"
+    script.write_text('echo "$0 $1"\nexit 7\n')
+    script.chmod(0o755)
+    there = f'cd {tmp_path} && exec {sys.executable} -P -m moderngl_colab run -- {name} "a b"'
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **env}
+    done = command("colab", "run", "--", "sh", "-c", there, env=env)
+    path = name if "/" in name else str(script)
+    assert result(done) == (7, f"{path} a b\n", "")
+
+
+@pytest.mark.parametrize("env", WAYS.values(), ids=WAYS)
+def test_a_program_of_another_machine_is_no_script(
+    env: dict[str, str], command: Command, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign"
+    header = bytearray(Path(sys.executable).read_bytes()[:64])
+    header[18:20] = b"\x08\x00"  # EM_MIPS
+    foreign.write_bytes(header)
+    foreign.chmod(0o755)
+    assert result(command("colab", "run", "--", str(foreign), env=env)) == (
+        126,
+        "",
+        f"moderngl-colab run: error: {foreign}: Exec format error\n",
+    )
+
+
+SLOW = """#!/bin/sh
+echo started >{}
+trap '' INT HUP QUIT
+exec sleep 60
+"""
+EARLY = (
+    START
+    + """
+import time
+run = start("print('never')")
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+run.send_signal(int(sys.argv[2]))
+print(run.stdout.read(), run.wait())
+"""
+)
+
+
+def test_a_signal_while_glx_is_tried_ends_all(python: Python, tmp_path: Path) -> None:
+    hangs = str(tmp_path / "hangs")
+    machine = _with_glx_that(HANG, tmp_path / "driver")
+    env = {"HANGS": hangs, "MODERNGL_COLAB_DRIVER_DIR": str(tmp_path / "driver")}
+    env |= {"XDG_CACHE_HOME": str(tmp_path)}
+    done = python(machine, EARLY, hangs, str(int(signal.SIGTERM)), env=env)
+    assert done.stdout == f" {-signal.SIGTERM}\n"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"])
+def test_a_signal_while_the_display_starts_ends_both(
+    name: str, python: Python, tmp_path: Path
+) -> None:
+    server = tmp_path / "Xvfb"
+    server.write_text(SLOW.format(tmp_path / "started"))
+    server.chmod(0o755)
+    env = {"XDG_CACHE_HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    number = signal.Signals[name]
+    # The fixture fails where a process is left.
+    done = python("glx-only", EARLY, str(tmp_path / "started"), str(int(number)), env=env)
+    assert done.stdout == f" {-number}\n"
 
 
 OWN_GROUP = """

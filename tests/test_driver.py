@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from moderngl_colab import _driver
+from moderngl_colab import _driver, _loader
+from rig import driver
 
 MULTIARCH = f"usr/lib/{os.uname().machine}-linux-gnu"
 NEW, OLD = "550.54.15", "535.104.05"
+# Of this interpreter's class and machine; more of a library is not read.
+LIBRARY = Path("/proc/self/exe").read_bytes()[:64]
 LINE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 
 
@@ -36,7 +42,7 @@ class Disk:
         if "ml" in parts:
             names += ["libnvidia-ml"]
         for name in names:
-            self.file(f"{folder}/{name}.so.{version}")
+            self.file(f"{folder}/{name}.so.{version}", LIBRARY)
         for name in names:
             if name.endswith("_nvidia"):
                 (self.root / folder / f"{name}.so.0").symlink_to(f"{name}.so.{version}")
@@ -127,7 +133,7 @@ def test_of_several_copies_the_kernel_modules_version_wins(disk: Disk) -> None:
 def test_two_versions_in_one_directory_are_told_apart(disk: Disk) -> None:
     disk.driver(MULTIARCH, "580.82.07")
     for name in ("libEGL_nvidia", "libnvidia-eglcore", "libnvidia-glsi", "libnvidia-tls"):
-        disk.file(f"{MULTIARCH}/{name}.so.{NEW}")
+        disk.file(f"{MULTIARCH}/{name}.so.{NEW}", LIBRARY)
     disk.kernel(LINE)
 
     found = disk.find()
@@ -155,6 +161,7 @@ def test_siblings_of_another_version_are_none(disk: Disk) -> None:
 
     assert disk.find().siblings == {}
     assert disk.find().missing_siblings("EGL") == (
+        f"libnvidia-gpucomp.so.{NEW}",
         f"libnvidia-tls.so.{NEW}",
         f"libnvidia-glsi.so.{NEW}",
         f"libnvidia-eglcore.so.{NEW}",
@@ -162,14 +169,14 @@ def test_siblings_of_another_version_are_none(disk: Disk) -> None:
 
 
 def test_a_copy_without_symbolic_links_is_dated_by_its_siblings(disk: Disk) -> None:
-    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0")
+    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0", LIBRARY)
     disk.driver("usr/lib64-nvidia", NEW, "siblings")
 
     assert (disk.find().version, disk.egl()) == (NEW, "usr/lib64-nvidia/libEGL_nvidia.so.0")
 
 
 def test_a_copy_of_unknown_version_is_better_than_none(disk: Disk) -> None:
-    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0")
+    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0", LIBRARY)
 
     assert (disk.find().version, disk.egl()) == (None, "usr/lib64-nvidia/libEGL_nvidia.so.0")
 
@@ -182,8 +189,124 @@ def test_a_directory_or_dangling_link_of_that_name_is_no_library(disk: Disk) -> 
     assert disk.egl() is None
 
 
-def test_a_library_that_cannot_be_opened_gives_the_loaders_own_words(disk: Disk) -> None:
-    disk.driver("usr/lib64-nvidia")
+def _foreign_class(header: bytearray) -> None:
+    header[4] ^= 3  # ELFCLASS32 is 1, ELFCLASS64 is 2
 
-    with pytest.raises(OSError, match=r"libEGL_nvidia\.so\.0: file too short"):
-        disk.find().open("EGL")
+
+def _foreign_machine(header: bytearray) -> None:
+    header[18:20] = b"\x08\x00"  # EM_MIPS
+
+
+def _no_elf(header: bytearray) -> None:
+    header[0] = 0
+
+
+def _cut_short(header: bytearray) -> None:
+    del header[19:]
+
+
+def _empty(header: bytearray) -> None:
+    header.clear()
+
+
+@pytest.mark.parametrize("spoil", [_foreign_class, _foreign_machine, _no_elf, _cut_short, _empty])
+@pytest.mark.parametrize("suffix", ["0", NEW])
+def test_what_this_process_could_not_load_is_not_there(
+    spoil: Callable[[bytearray], None], suffix: str, disk: Disk
+) -> None:
+    header = bytearray(LIBRARY)
+    spoil(header)
+    for name in ("libEGL_nvidia", "libnvidia-eglcore"):
+        disk.file(f"usr/local/nvidia/lib/{name}.so.{suffix}", bytes(header))
+    disk.driver("usr/local/nvidia/lib64")
+    disk.kernel(LINE)
+    before = str(disk.root / "usr/local/nvidia/lib")
+    whole = disk.root / "usr/local/nvidia/lib64"
+
+    found = disk.find(LD_LIBRARY_PATH=before)
+
+    assert found.libraries["EGL"] == str(whole / f"libEGL_nvidia.so.{NEW}")
+    assert found.siblings["eglcore"] == str(whole / f"libnvidia-eglcore.so.{NEW}")
+    environ = {"LD_LIBRARY_PATH": f"{before}:{whole}"}
+    asked = f"libEGL_nvidia.so.{suffix}"
+    assert _loader.where(asked, environ, str(disk.root)) == str(whole / asked)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_not_there(disk: Disk) -> None:
+    disk.file("usr/lib64-nvidia/libEGL_nvidia.so.0", LIBRARY).chmod(0)
+
+    assert disk.egl() is None
+
+
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [(NEW, (f"libnvidia-gpucomp.so.{NEW}",)), ("545.29.06", ()), (OLD, ())],
+)
+def test_gpucomp_is_needed_from_branch_550_on(
+    version: str, missing: tuple[str, ...], disk: Disk
+) -> None:
+    disk.driver(MULTIARCH, version)
+    (disk.root / MULTIARCH / f"libnvidia-gpucomp.so.{version}").unlink()
+
+    assert disk.find().missing_siblings("EGL") == missing
+    assert disk.find().missing_siblings("GLX") == missing
+
+
+OPEN = """
+import sys
+from moderngl_colab import _driver
+try:
+    _driver.find({}, sys.argv[1]).open("EGL")
+except OSError as error:
+    print(error)
+else:
+    print("open")
+"""
+
+
+def alone(code: str, *arguments: str) -> str:
+    """What code prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["libEGL_nvidia", "libnvidia-eglcore", "libnvidia-gpucomp"])
+def test_a_library_that_cannot_be_opened_is_named_in_the_loaders_own_words(
+    name: str, disk: Disk
+) -> None:
+    folder = disk.root / "usr/lib64-nvidia"
+    driver.build(folder)
+    file = folder / f"{name}.so.{NEW}"
+    file.write_bytes(LIBRARY)
+    named = folder / "libEGL_nvidia.so.0" if name == "libEGL_nvidia" else file
+
+    assert alone(OPEN, str(disk.root)) == f"{named}: cannot read file data\n"
+
+
+def test_one_that_is_not_needed_may_be_broken(disk: Disk) -> None:
+    folder = disk.root / "usr/lib64-nvidia"
+    driver.build(folder, OLD)
+    (folder / f"libnvidia-gpucomp.so.{OLD}").write_bytes(LIBRARY)
+
+    assert alone(OPEN, str(disk.root)) == "open\n"
+
+
+WITHOUT_MEMORY = """
+import resource, sys
+from moderngl_colab import _files
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+print(len(_files.read(sys.argv[1])), len(_files.read(sys.argv[1], 5)))
+"""
+
+
+def test_no_more_of_a_file_is_read_than_there_is_use_for(tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    with endless.open("wb") as stream:
+        stream.truncate(1 << 40)
+
+    assert alone(WITHOUT_MEMORY, str(endless)) == "16777216 5\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,11 @@ FOLDER = "/usr/lib64-nvidia"
 SMI = "nvidia-smi shows whether the driver itself works"
 RUN = "python -m moderngl_colab run -- PROGRAM ..."
 DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
-INSTALL = f"install the OpenGL libraries of exactly {NEW} with NVIDIA's installer of that version"
+FOLDER_OF_RUN = f"NVIDIA-Linux-{os.uname().machine}-{NEW}"
+INSTALL = (
+    f'sh {FOLDER_OF_RUN}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/'
+    f"{FOLDER_OF_RUN}\"  # NVIDIA's installer of exactly this version"
+)
 VENDORS = ("libEGL_nvidia.so.0", "libGLX_nvidia.so.0")
 SIBLINGS = ("gpucomp", "tls", "glsi", "eglcore", "glcore")
 
@@ -165,13 +170,13 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         ),
     ),
     "wsl2": (
-        BARE._replace(nodes=(Node("/dev/dxg"),)),
+        BARE._replace(nodes=(Node("/dev/dxg"),), wsl_libraries=True, d3d12=True),
         Finding(
             "wsl2",
             ERROR,
             "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
-            ("/dev/dxg is there, /dev/nvidiactl is not",),
-            "apt-get update && apt-get install -y libegl-mesa0 libgl1-mesa-dri",
+            ("/dev/dxg is there, /dev/nvidiactl is not", "/usr/lib/wsl/lib is there"),
+            "export GALLIUM_DRIVER=d3d12 LD_LIBRARY_PATH=/usr/lib/wsl/lib",
         ),
     ),
     "driver-absent": (
@@ -197,14 +202,14 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         ),
     ),
     "device-permission": (
-        refusing(nodes=(NODES[0], Node("/dev/nvidia0", errno.EACCES, 44, 0o660))),
+        refusing(nodes=(NODES[0], Node("/dev/nvidia0", errno.EACCES, 44, 0o660, "video"))),
         Finding(
             "device-permission",
             ERROR,
-            "/dev/nvidia0 belongs to group 44 with mode 0660, and this user may not open it",
+            "/dev/nvidia0 belongs to group 44 (video) with mode 0660, and this user may not open "
+            "it",
             ("/dev/nvidia0: EACCES",),
-            'ask who is root here to run: usermod -aG "$(getent group 44 | cut -d: -f1)" '
-            "YOUR_NAME; then log in again",
+            "ask who is root here to run: usermod -aG video YOUR_NAME; then log in again",
         ),
     ),
     "device-cgroup": (
@@ -214,7 +219,7 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             ERROR,
             "/dev/nvidiactl is there, but the control group of this process may not use it",
             ("/dev/nvidiactl: EPERM",),
-            "docker run --gpus all ... (a new container; the rules of this one are lost)",
+            f"{DOCKER} (a new container; the rules of this one are lost)",
         ),
     ),
     "gpu-hidden": (
@@ -256,8 +261,14 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         Finding(
             "userland-mismatch",
             ERROR,
-            "NVML says that its library and the kernel module are of different versions",
-            ("NVML: mismatch (18)", KERNEL_LINE, f"{EGL_PATH}: {NEW}", f"{GLX_PATH}: {NEW}"),
+            f"kernel module {NEW} and NVML's library are of different versions",
+            (
+                "NVML: mismatch (18)",
+                f"NVML: {LIB}/libnvidia-ml.so.{NEW}",
+                KERNEL_LINE,
+                f"{EGL_PATH}: {NEW}",
+                f"{GLX_PATH}: {NEW}",
+            ),
             f"reboot if the driver was upgraded just now, else {INSTALL}",
         ),
     ),
@@ -292,7 +303,7 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         ),
     ),
     "userland-partial, a sibling": (
-        refusing(userland=userland()._replace(siblings={"tls": "x", "glcore": "x", "glsi": "x"})),
+        refusing(userland=userland()._replace(siblings=dict.fromkeys(SIBLINGS[:3], "x"))),
         Finding(
             "userland-partial",
             ERROR,
@@ -482,7 +493,7 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             NOTE,
             "LIBGL_ALWAYS_SOFTWARE is set to 1, and that keeps Mesa on the CPU",
             ("LIBGL_ALWAYS_SOFTWARE=1", "GALLIUM_DRIVER=llvmpipe"),
-            "unset LIBGL_ALWAYS_SOFTWARE",
+            "unset LIBGL_ALWAYS_SOFTWARE GALLIUM_DRIVER",
         ),
     ),
     "software-forced, for GLX": (
@@ -592,8 +603,7 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             "libEGL read its vendors in this process before NVIDIA's was offered; contexts made "
             "here use an instance of their own",
             (),
-            "for other libraries: set what moderngl_colab.prepare_environment() gives before their "
-            "import",
+            RUN,
         ),
     ),
     "wrong-thread": (
@@ -613,9 +623,8 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         Finding(
             "display-remote",
             NOTE,
-            "DISPLAY is localhost:10.0, a server of another machine; here a private one is used "
-            "instead",
-            (),
+            "DISPLAY names a server of another machine; here a private one is used instead",
+            ("DISPLAY=localhost:10.0",),
             "unset DISPLAY",
         ),
     ),
@@ -626,13 +635,115 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         Finding(
             "nvml-absent",
             NOTE,
-            "libnvidia-ml.so.1 is not there, so nothing tells the GPU's name, memory and MIG mode",
+            "libnvidia-ml.so.1 cannot be opened, so nothing tells the GPU's name, memory and MIG "
+            "mode",
             ("NVML: Library Not Found (12)",),
             INSTALL,
         ),
     ),
+    "userland-partial, broken": (
+        refusing(
+            failed("egl", "no", "userland-partial"),
+            examined=examined(opened={EGL_PATH: f"{EGL_PATH}: file too short"}),
+        ),
+        Finding(
+            "userland-partial",
+            ERROR,
+            f"the loader says: {EGL_PATH}: file too short",
+            (KERNEL_LINE, f"{EGL_PATH}: {NEW}", f"{GLX_PATH}: {NEW}"),
+            INSTALL,
+        ),
+    ),
+    "userland-partial, without X11": (
+        refusing(
+            failed("glx", "no", "userland-partial"),
+            **driver_of(userland(), loader=loader(userland())),
+            examined=examined(
+                opened={GLX_PATH: "libX11.so.6: cannot open", "libX11.so.6": "cannot open"}
+            ),
+        ),
+        Finding(
+            "userland-partial",
+            ERROR,
+            "the loader says: libX11.so.6: cannot open",
+            (KERNEL_LINE, f"{EGL_PATH}: {NEW}", f"{GLX_PATH}: {NEW}"),
+            "apt-get update && apt-get install -y libx11-6 libxext6",
+        ),
+    ),
+    "software-forced, where GLX alone is left": (
+        refusing(
+            **driver_of(userland(halves="GLX"), loader=loader(userland())),
+            vendors=(MESA_ICD,),
+            environ={"__GLX_VENDOR_LIBRARY_NAME": "mesa"},
+        ),
+        Finding(
+            "software-forced",
+            ERROR,
+            "__GLX_VENDOR_LIBRARY_NAME is set to mesa, and that leaves NVIDIA's vendor library out",
+            (),
+            "unset __GLX_VENDOR_LIBRARY_NAME",
+        ),
+    ),
+    "software-forced, by our own variable": (
+        healthy(environ={"MODERNGL_COLAB_STRATEGIES": "mesa"}),
+        Finding(
+            "software-forced",
+            WARNING,
+            "MODERNGL_COLAB_STRATEGIES is set to mesa, and that leaves NVIDIA's driver out",
+            (),
+            "unset MODERNGL_COLAB_STRATEGIES",
+        ),
+    ),
+    "driver-crash, of no consequence": (
+        healthy(trials=(trial("egl"), trial("glx"), failed("mesa", "SIGSEGV", "driver-crash"))),
+        Finding(
+            "driver-crash", NOTE, "mesa: SIGSEGV", (), "export MODERNGL_COLAB_STRATEGIES=egl,glx"
+        ),
+    ),
+    "driver-hang, of NVML": (
+        healthy(examined=examined(nvml=None, unanswered={"NVML": "did not answer in time"})),
+        Finding(
+            "driver-hang",
+            NOTE,
+            "NVML: the process that asked for it did not answer in time",
+            (),
+            SMI,
+        ),
+    ),
+    "driver-absent, without its nodes": (
+        refusing(nodes=()),
+        Finding(
+            "driver-absent",
+            ERROR,
+            "no NVIDIA GPU is given to this machine: there is no /dev/nvidiactl, and kernel module "
+            "550.54.15 is loaded",
+            (KERNEL_LINE,),
+            "nvidia-modprobe -u -c 0",
+        ),
+    ),
+    "xvfb-start, alone": (
+        HEALTHY._replace(trials=(failed("glx", "no /tmp", "xvfb-start", remedy="cure"),)),
+        Finding("xvfb-start", ERROR, "no /tmp", (), "cure"),
+    ),
+    "icd-override, by both variables": (
+        refusing(
+            vendors=(MESA_ICD,),
+            environ={
+                "__EGL_VENDOR_LIBRARY_FILENAMES": MESA_ICD.path,
+                "__EGL_VENDOR_LIBRARY_DIRS": "/nowhere",
+            },
+        ),
+        Finding(
+            "icd-override",
+            ERROR,
+            f"__EGL_VENDOR_LIBRARY_FILENAMES is set to {MESA_ICD.path}, and that leaves NVIDIA's "
+            "vendor library out",
+            (),
+            "unset __EGL_VENDOR_LIBRARY_FILENAMES __EGL_VENDOR_LIBRARY_DIRS",
+        ),
+    ),
 }  # fmt: skip
-ALSO = {"apt-stub": {"userland-mismatch"}}
+ALSO = {"apt-stub": {"userland-mismatch"}, "software-forced": {"userland-partial"}}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -660,6 +771,32 @@ def test_gpus_that_a_job_was_not_given_are_no_trouble() -> None:
     others = (*NODES, Node("/dev/nvidia1", errno.EPERM), Node("/dev/nvidia2", errno.EACCES))
 
     assert findings(HEALTHY._replace(nodes=others)) == ()
+
+
+def test_one_whole_gpu_among_slices_is_no_matter_of_mig() -> None:
+    gpus = (GPU("A100 a", False), GPU("A100 b", True))
+    machine = refusing(failed("egl", "no"), examined=examined(nvml=Answer(driver=NEW, gpus=gpus)))
+
+    assert [finding.code for finding in findings(machine)] == ["driver-refused"]
+
+
+def test_what_could_not_be_tried_is_not_the_drivers_refusal() -> None:
+    skipped = Trial("egl", Outcome.SKIPPED, "no process could be started to try it")
+
+    assert findings(HEALTHY._replace(trials=(skipped,))) == ()
+
+
+def test_an_icd_of_a_driver_that_is_not_there_is_not_to_be_removed() -> None:
+    dangling = NVIDIA_ICD._replace(found=None)
+    machine = refusing(**driver_of(GONE), vendors=(dangling, MESA_ICD))
+
+    assert [finding.code for finding in findings(machine)] == ["userland-absent"]
+
+
+def test_gvisor_is_told_before_anybody_tries() -> None:
+    (found,) = findings(HEALTHY._replace(gvisor=True, trials=()))
+
+    assert (found.code, found.severity) == ("gvisor", WARNING)
 
 
 def test_the_error_comes_before_the_warning_and_the_note() -> None:
@@ -710,6 +847,9 @@ def test_what_looking_tells_is_what_blocks_every_program(machine: Machine, code:
         ("", True),
         ("-1", True),
         ("-1,0", True),
+        ("3", True),
+        ("007", True),
+        ("99999999999999999999", True),
         ("NoDevFiles", True),
         (",0", True),
     ],
@@ -718,7 +858,8 @@ def test_cuda_visible_devices_hides_every_gpu_as_cuda_reads_it(
     value: str | None, hidden: bool
 ) -> None:
     environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
+    three = (*NODES, Node("/dev/nvidia1"), Node("/dev/nvidia2"))
 
-    found = findings(refusing(environ=environ))
+    found = findings(refusing(environ=environ, nodes=three))
 
     assert ("gpu-hidden" in {finding.code for finding in found}) is hidden

@@ -147,9 +147,29 @@ def test_what_the_user_set_stays_and_comes_last_on_the_path(
         ),
         (
             "package",
-            {"__EGL_VENDOR_LIBRARY_FILENAMES": f"{ICDS}/50_mesa.json"},
+            {
+                "__EGL_VENDOR_LIBRARY_FILENAMES": f"{ICDS}/50_mesa.json",
+                "__GLX_VENDOR_LIBRARY_NAME": "mesa",
+            },
             f"__EGL_VENDOR_LIBRARY_FILENAMES is set to {ICDS}/50_mesa.json, and that leaves "
             "NVIDIA's vendor library out\n  fix: unset __EGL_VENDOR_LIBRARY_FILENAMES",
+        ),
+        (
+            "glx-only",
+            {"__GLX_FORCE_VENDOR_LIBRARY_0": "mesa"},
+            "an NVIDIA GPU is there (kernel module 550.54.15), but libEGL_nvidia.so.0 of version "
+            "550.54.15 is in none of the directories searched\n"
+            f"  fix: {remedies.GRAPHICS}",
+        ),
+        (
+            "no-gl",
+            {},
+            f"the loader finds no libEGL.so.1 and no libGL.so.1\n  fix: {remedies.DISPATCH}",
+        ),
+        (
+            "no-libegl",
+            {"__GLX_VENDOR_LIBRARY_NAME": "mesa"},
+            f"the loader finds no libEGL.so.1\n  fix: {remedies.DISPATCH}",
         ),
     ],
 )
@@ -161,14 +181,93 @@ def test_where_no_program_can_get_the_gpu_it_says_why(
     assert not cache.exists()
 
 
-def test_a_broken_icd_of_the_users_own_is_not_replaced(python: Python, tmp_path: Path) -> None:
+GLX_ONLY = {"__GLX_VENDOR_LIBRARY_NAME": "nvidia", "MUJOCO_GL": "glfw"}
+NOTES = """
+import moderngl_colab.launch as launch
+print(*launch.prepare().notes, sep="\\n", end="")
+"""
+
+
+def test_a_choice_of_egl_vendors_without_nvidia_leaves_glx(
+    prepare: Callable[..., dict[str, str]], python: Python
+) -> None:
+    env = {"__EGL_VENDOR_LIBRARY_FILENAMES": f"{ICDS}/50_mesa.json"}
+    assert prepare("container-graphics", **env) == GLX_ONLY
+    assert python("container-graphics", NOTES, env=env).stdout == (
+        "programs that use EGL are left to your own choice: __EGL_VENDOR_LIBRARY_FILENAMES is set "
+        f"to {ICDS}/50_mesa.json, and that leaves NVIDIA's vendor library out"
+    )
+
+
+def test_a_broken_icd_of_the_users_own_is_not_replaced(
+    prepare: Callable[..., dict[str, str]], python: Python, tmp_path: Path
+) -> None:
     icd = tmp_path / "own.json"
     icd.write_text(TEXT % "/nowhere/libEGL_nvidia.so.0")
-    said = python("gke", REFUSE, env={"__EGL_VENDOR_LIBRARY_FILENAMES": str(icd)}).stdout
-    assert said == (
-        f"no OpenGL program can get the GPU here: {icd} names /nowhere/libEGL_nvidia.so.0, which "
-        "the loader does not find\n  fix: unset __EGL_VENDOR_LIBRARY_FILENAMES\n"
+    env = {"__EGL_VENDOR_LIBRARY_FILENAMES": str(icd)}
+    assert prepare("container-graphics", **env) == GLX_ONLY
+    assert python("container-graphics", NOTES, env=env).stdout == (
+        f"programs that use EGL are left to your own choice: {icd} names "
+        "/nowhere/libEGL_nvidia.so.0, which the loader does not find"
     )
+
+
+def test_an_icd_of_ours_is_no_choice_of_the_users(
+    prepare: Callable[..., dict[str, str]], cache: Path
+) -> None:
+    old = icd(cache, "/of/another/driver/libEGL_nvidia.so.0")
+    gone = cache / "moderngl_colab" / "10_nvidia_0123456789abcdef.json"
+    for named in (str(old), f"{old}:{gone}", str(gone)):
+        given = prepare("colab", __EGL_VENDOR_LIBRARY_FILENAMES=named)
+        assert given["__EGL_VENDOR_LIBRARY_FILENAMES"] == (
+            "/usr/lib64-nvidia/libEGL_nvidia.so.550.54.15"
+        )
+    for named in (f"{old}:{ICDS}/50_mesa.json", str(cache / "10_nvidia_0123456789abcdef.json")):
+        assert "__EGL_VENDOR_LIBRARY_FILENAMES" not in prepare(
+            "colab", __EGL_VENDOR_LIBRARY_FILENAMES=named
+        )
+
+
+JETSON = machines.Machine(
+    "jetson",
+    "a driver of Tegra's",
+    items=(machines.Item("/etc/nv_tegra_release", "# R36 (release), REVISION: 3.0"),),
+)
+
+
+@pytest.mark.parametrize("machine", [JETSON, machines.MACHINES["wsl2"]], ids=["jetson", "wsl2"])
+def test_where_every_program_has_what_it_can_have_nothing_is_set(
+    machine: machines.Machine, prepare: Callable[..., dict[str, str]], python: Python
+) -> None:
+    assert prepare(machine) == {}
+    script = 'echo "$DISPLAY $__GLX_VENDOR_LIBRARY_NAME."'
+    assert python(machine, RUN, "sh", "-c", script).stdout == " .\n"
+    assert python(machine, DEVICES).stdout.splitlines()[0] == (
+        "ValueError: device=2: of NVIDIA GPUs there are none"
+    )
+
+
+def test_where_libgl_is_absent_no_display_is_given(python: Python, cache: Path) -> None:
+    machine = machines.Machine(
+        "no-libgl",
+        "libglvnd's libGL is not installed",
+        libraries=(Placed("{lib}"),),
+        removed=("{lib}/libGL.so*",),
+        kernel=machines.KERNEL,
+    )
+    env = {"XDG_CACHE_HOME": str(cache)}
+    assert python(machine, RUN, "sh", "-c", 'echo "[$DISPLAY]"', env=env).stdout == "[]\n"
+
+
+def test_the_libraries_of_this_python_count_for_its_programs(
+    prepare: Callable[..., dict[str, str]], tmp_path: Path, python: Python
+) -> None:
+    for name in ("libEGL.so.1", "libGL.so.1"):
+        (tmp_path / "lib").mkdir(exist_ok=True)
+        (tmp_path / "lib" / name).symlink_to(sys.executable)
+    program = f"import sys; sys.prefix = {str(tmp_path)!r}\n{PREPARE}"
+    given = json.loads(python("no-gl", program, env={"XDG_CACHE_HOME": str(tmp_path)}).stdout)
+    assert (given["MUJOCO_GL"], given["__GLX_VENDOR_LIBRARY_NAME"]) == ("egl", "nvidia")
 
 
 def test_an_unused_choice_of_egl_vendors_does_not_matter(
@@ -356,15 +455,56 @@ def test_a_folder_that_is_a_link_is_refused(cache: Path, tmp_path: Path) -> None
 def test_a_folder_that_is_a_file_is_refused(cache: Path) -> None:
     cache.mkdir(parents=True)
     (cache / "moderngl_colab").touch()
-    assert refusal(cache) == sentence(cache, "Not a directory")
+    assert refusal(cache) == sentence(cache, "it is no folder")
 
 
 def test_a_cache_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert refusal(tmp_path / "file") == sentence(tmp_path / "file", "File exists")
-    assert refusal(tmp_path / "file" / "below") == sentence(
-        tmp_path / "file" / "below", "Not a directory"
+    file = tmp_path / "file"
+    file.touch()
+    assert refusal(file) == sentence(file, f"{file} is no folder")
+    assert refusal(file / "below") == sentence(file / "below", f"{file} is no folder")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert refusal(tmp_path / "link") == sentence(
+        tmp_path / "link", f"{tmp_path / 'link'} is no folder"
     )
+
+
+def test_a_cache_folder_that_everybody_may_write_to_is_refused(cache: Path) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    assert refusal(cache) == sentence(cache, f"{cache} can be written to by everybody")
+    assert list(cache.iterdir()) == []
+    cache.chmod(0o1777)  # as /tmp is: what is ours nobody else can rename there
+    assert icd(cache).parent.parent == cache
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_somebody_elses_cache_folder_is_refused(cache: Path) -> None:
+    cache.mkdir()
+    os.chown(cache, 65534, 65534)
+    assert refusal(cache) == sentence(cache, f"{cache} belongs to user 65534")
+    assert list(cache.iterdir()) == []
+
+
+UMASK = """
+import os, tempfile
+from moderngl_colab import _cache
+with tempfile.TemporaryDirectory() as folder:
+    home = f"{folder}/a/b"
+    os.umask(0o777)
+    for mode in (None, 0, 0o100):
+        if mode is not None:
+            os.chmod(f"{home}/moderngl_colab", mode)
+        path = _cache.icd("/driver/libEGL_nvidia.so.0", {"XDG_CACHE_HOME": home})
+        print([oct(os.stat(p).st_mode & 0o7777) for p in (home, f"{home}/moderngl_colab", path)])
+"""
+
+
+# Root may enter every folder.
+@pytest.mark.parametrize("uid", [65534 if os.geteuid() == 0 else None])
+def test_a_folder_that_a_umask_closed_to_its_owner_is_opened(uid: int, python: Python) -> None:
+    modes = "['0o700', '0o700', '0o600']\n"
+    assert python("no-nvidia", UMASK, uid=uid).stdout == 3 * modes
 
 
 def test_a_directory_in_the_icds_place_is_refused(cache: Path) -> None:
@@ -522,6 +662,12 @@ def test_with_the_glx_half_alone_it_is_on_the_gpu_over_a_display(
     program: str, neighbour: Callable[..., Any]
 ) -> None:
     assert neighbour("glx-only", RUN, program) == (NVIDIA, 0)
+
+
+def test_a_program_that_prefers_x_is_on_the_gpu_where_glx_is_refused(
+    neighbour: Callable[..., Any],
+) -> None:
+    assert neighbour("colab", RUN, "vtk_off_screen", STANDIN_FAULT="glx-badvalue") == (NVIDIA, 0)
 
 
 def test_with_the_glx_half_alone_a_program_that_uses_egl_is_not_on_the_cpu(

@@ -36,7 +36,7 @@ WSL2 = (
     "unavailable",
     "wsl2",
     "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
-    remedies.MESA,
+    remedies.D3D12,
 )
 
 

@@ -70,10 +70,13 @@ UBUNTU = {
 def test_what_equals_the_kernel_module_is_a_candidate(offer: Offer) -> None:
     offer(UBUNTU)
 
-    assert candidates(machine()) == {
-        "libnvidia-gl-550": "550.54.15-0ubuntu1",
-        "libnvidia-gl-550-server": "550.54.15-0ubuntu0.22.04.2",
-    }
+    assert candidates(machine()) == {"libnvidia-gl-550": "550.54.15-0ubuntu1"}
+
+
+def test_one_package_that_excludes_the_other_is_enough(offer: Offer) -> None:
+    offer({name: versions for name, versions in UBUNTU.items() if name.endswith("-server")})
+
+    assert candidates(machine()) == {"libnvidia-gl-550-server": "550.54.15-0ubuntu0.22.04.2"}
 
 
 @pytest.mark.parametrize("version", ["550.54.1", "550.54", "550.54.150", "580.178.04", "1.2.3"])
@@ -125,7 +128,8 @@ def test_other_installers_are_not_asked(offer: Offer, installer: str | None) -> 
 def test_a_machine_that_has_all_it_needs_is_offered_nothing(offer: Offer) -> None:
     offer(UBUNTU)
     libraries = {name: f"/lib/lib{name}_nvidia.so.0" for name in ("EGL", "GLX")}
-    siblings = {name: f"/lib/libnvidia-{name}.so" for name in ("tls", "glsi", "eglcore", "glcore")}
+    names = ("gpucomp", "tls", "glsi", "eglcore", "glcore")
+    siblings = {name: f"/lib/libnvidia-{name}.so" for name in names}
     whole = Userland("550.54.15", libraries, siblings, None)
     old = whole._replace(version="535.104.05")
     half = whole._replace(libraries={"GLX": libraries["GLX"]})

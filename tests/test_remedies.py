@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from moderngl_colab import remedies, survey
-from moderngl_colab._kernel import KernelModule
+from moderngl_colab._kernel import KernelModule, Node
 from moderngl_colab.machine import Examined, Machine
 
 NEW = "550.54.15"
 MODULE = KernelModule(NEW, "/proc/driver/nvidia/version")
-INSTALL = f"install the OpenGL libraries of exactly {NEW} with NVIDIA's installer of that version"
+RUN_FILE = f"NVIDIA-Linux-{os.uname().machine}-{NEW}"
+INSTALL = (
+    f'sh {RUN_FILE}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/{RUN_FILE}"  '
+    "# NVIDIA's installer of exactly this version"
+)
+IN_NOTEBOOK = (
+    f'import os; os.system("sh {RUN_FILE}.run --extract-only"); '
+    f'os.environ["MODERNGL_COLAB_DRIVER_DIR"] = os.path.abspath("{RUN_FILE}")  '
+    "# NVIDIA's installer of exactly this version"
+)
 DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
 NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ..."
 
@@ -25,13 +35,13 @@ NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...
             {"COLAB_RELEASE_TAG": "x"},
             ".dockerenv",
             "choose the menu Runtime > Change runtime type > T4 GPU",
-            INSTALL,
+            IN_NOTEBOOK,
         ),
         (
             {"COLAB_RELEASE_TAG": "x", "KAGGLE_KERNEL_RUN_TYPE": "Interactive"},
             ".dockerenv",
             "choose the menu Settings > Accelerator > GPU T4 x2",
-            INSTALL,
+            IN_NOTEBOOK,
         ),
         (
             {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
@@ -43,7 +53,12 @@ NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...
         ({}, ".singularity.d/libs", NV, NV),
         ({}, ".dockerenv", DOCKER, DOCKER),
         ({}, "run/.containerenv", DOCKER, DOCKER),
-        ({"SLURM_JOB_ID": "7"}, None, "srun --gres=gpu:1 ...", INSTALL),
+        (
+            {"KUBERNETES_SERVICE_HOST": "", "SLURM_JOB_ID": "7"},
+            ".dockerenv",
+            "srun --gres=gpu:1 ...",
+            INSTALL,
+        ),
         ({}, None, "run this on a machine with an NVIDIA GPU and its driver", INSTALL),
     ],
 )
@@ -62,8 +77,8 @@ def test_a_gpu_and_its_graphics_are_given_as_the_platform_does_it(
 
 def test_without_a_known_version_the_kernel_modules_is_named() -> None:
     assert remedies.give_graphics(Machine()) == (
-        "install the OpenGL libraries of exactly the kernel module's version with NVIDIA's "
-        "installer of that version"
+        "unpack NVIDIA's installer of exactly the kernel module's version with --extract-only, and "
+        "name the folder in MODERNGL_COLAB_DRIVER_DIR"
     )
 
 
@@ -124,6 +139,7 @@ def test_in_a_notebook_commands_begin_with_an_exclamation_mark() -> None:
     assert remedies.install(colab, "xvfb") == "!apt-get update && apt-get install -y xvfb"
     assert remedies.other_programs(colab) == "!python -m moderngl_colab run -- PROGRAM ..."
     assert remedies.unset(colab, "A") == 'import os; del os.environ["A"]'
+    assert remedies.unset(Machine(), "A", "B") == "unset A B"
     assert remedies.assign(colab, "A", "b") == 'import os; os.environ["A"] = "b"'
 
 
@@ -139,6 +155,108 @@ def test_no_remedy_uses_sudo_and_each_is_one_line(platform: str) -> None:
     ]
 
     assert all(text and "sudo" not in text and "\n" not in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("node", "platform", "remedy"),
+    [
+        (
+            Node("/dev/nvidia0", errno.EACCES, 44, 0o660, "video"),
+            "host",
+            "ask who is root here to run: usermod -aG video YOUR_NAME; then log in again",
+        ),
+        (
+            Node("/dev/nvidia0", errno.EACCES, 44, 0o660),
+            "host",
+            "ask who is root here to run: groupadd -g 44 gpu && usermod -aG gpu YOUR_NAME; then "
+            "log in again",
+        ),
+        (
+            Node("/dev/nvidia0", errno.EACCES, 44, 0o660),
+            "docker",
+            "docker run --gpus all --group-add 44 ...",
+        ),
+        (
+            Node("/dev/nvidia0", errno.EACCES, 44, 0o660),
+            "kubernetes",
+            'add "supplementalGroups: [44]" to the pod\'s securityContext',
+        ),
+        (
+            Node("/dev/nvidia0", errno.EACCES, 0, 0o600, "root"),
+            "docker",
+            "ask who is root here to run: chmod a+rw /dev/nvidia0",
+        ),
+        (
+            Node("/dev/nvidia0", errno.EACCES, 0, 0o666, "root"),
+            "docker",
+            "docker run --gpus all --security-opt label=disable ...",
+        ),
+        (
+            Node("/dev/nvidia0", errno.EACCES, 0, 0o666, "root"),
+            "host",
+            "ask who is root here what SELinux or AppArmor forbids: ausearch -m avc -ts recent",
+        ),
+    ],
+)
+def test_who_may_not_open_a_node_is_let_in_by_what_forbids_it(
+    node: Node, platform: str, remedy: str
+) -> None:
+    assert remedies.let_in(Machine(platform=platform), node) == remedy
+
+
+@pytest.mark.parametrize(
+    ("wsl", "remedy"),
+    [
+        (
+            Machine(installer="apt-get"),
+            "apt-get update && apt-get install -y libegl-mesa0 libgl1-mesa-dri",
+        ),
+        (
+            Machine(d3d12=True, wsl_libraries=True),
+            "export GALLIUM_DRIVER=d3d12 LD_LIBRARY_PATH=/usr/lib/wsl/lib",
+        ),
+        (
+            Machine(d3d12=True, platform="docker"),
+            "docker run --gpus all -v /usr/lib/wsl:/usr/lib/wsl -e "
+            "LD_LIBRARY_PATH=/usr/lib/wsl/lib ...",
+        ),
+        (Machine(d3d12=True), "in Windows: wsl --update, then wsl --shutdown"),
+    ],
+)  # fmt: skip
+def test_wsl2_is_given_what_it_lacks(wsl: Machine, remedy: str) -> None:
+    assert remedies.give_d3d12(wsl) == remedy
+
+
+@pytest.mark.parametrize(
+    ("platform", "tmp", "tegra"),
+    [
+        (
+            "docker",
+            "docker run --gpus all --tmpfs /tmp ...",
+            "docker run --runtime nvidia -e NVIDIA_DRIVER_CAPABILITIES=all ...",
+        ),
+        (
+            "kubernetes",
+            "mount an emptyDir at /tmp",
+            "docker run --runtime nvidia -e NVIDIA_DRIVER_CAPABILITIES=all ...",
+        ),
+        (
+            "host",
+            "mount -t tmpfs -o mode=1777 tmpfs /tmp",
+            "apt-get update && apt-get install -y nvidia-l4t-3d-core",
+        ),
+        (
+            "apptainer",
+            "mount -t tmpfs -o mode=1777 tmpfs /tmp",
+            "apptainer run --nv --bind /usr/lib/aarch64-linux-gnu/nvidia ...",
+        ),
+    ],
+)
+def test_a_tmp_and_a_jetsons_driver_are_given_as_the_platform_does_it(
+    platform: str, tmp: str, tegra: str
+) -> None:
+    assert remedies.give_tmp(Machine(platform=platform)) == tmp
+    assert remedies.give_tegra(Machine(platform=platform)) == tegra
 
 
 def test_this_machine_is_looked_at_as_its_user() -> None:

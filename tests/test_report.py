@@ -175,7 +175,7 @@ machine
   variables      none that matters
 
 GPUs
-  1  Tesla T4, 15.5 GiB, driver 550.54.15, MIG off, EGL device 0, CUDA ordinal 0, \
+  0  Tesla T4, 15.5 GiB, driver 550.54.15, MIG off, EGL device 0, CUDA ordinal 0, \
 /dev/dri/renderD128, GPU-<uuid>
 
 strategies
@@ -215,7 +215,7 @@ machine
   packages       PACKAGES
   kernel module  none loaded
   userland       none found
-  NVML           NVML: NVML Shared Library Not Found (12)
+  NVML           NVML Shared Library Not Found (12)
   GLX over Xvfb  known to work from 535 on, refused by 418
   device nodes   none
   libEGL         /usr/lib/x86_64-linux-gnu/libEGL.so.1.1.0
@@ -260,7 +260,7 @@ def test_a_machine_that_gives_no_context_tells_all_that_it_refused() -> None:
         gvisor=True,
         examined=Examined(
             opened={"libEGL.so.1": "no such file", "/opt/dri/swrast_dri.so": "GLIBCXX_3.4.30"},
-            unfinished="NVML",
+            unanswered={"NVML": "did not answer in time"},
             stderr=tuple(f"line {number}" for number in range(10)),
             packages={"libnvidia-gl-550": "550.54.15-0ubuntu1"},
             stubs={"libnvidia-gl-535": "580.178.04-0ubuntu1"},
@@ -296,7 +296,7 @@ machine
   libEGL         no such file
   libGL          no answer
   not opened     /opt/dri/swrast_dri.so: GLIBCXX_3.4.30
-  examination    did not come past NVML
+  not told       NVML: the process that asked for it did not answer in time
   stderr         line 2
                  line 3
                  line 4
@@ -314,8 +314,8 @@ machine
   variables      none that matters
 
 GPUs
+  0  name unknown
   1  name unknown
-  2  name unknown
 
 strategies
   egl   failed: glXCreateNewContext: BadValue
@@ -424,10 +424,10 @@ def test_several_gpus_are_matched_with_their_egl_devices_by_uuid() -> None:
         text[text.index("GPUs\n") : text.index("\nstrategies")]
         == """\
 GPUs
-  1  A100, 40.0 GiB, driver 550.54.15, MIG on, EGL device 1, CUDA ordinal 0, GPU-<uuid>
-  2  T4, driver 550.54.15, MIG off, EGL device 0, CUDA ordinal 1, GPU-<uuid>
-  3  L4, driver 550.54.15, MIG off
-  4  name unknown, driver 550.54.15, EGL device 2
+  0  A100, 40.0 GiB, driver 550.54.15, MIG on, EGL device 1, CUDA ordinal 0, GPU-<uuid>
+  1  T4, driver 550.54.15, MIG off, EGL device 0, CUDA ordinal 1, GPU-<uuid>
+  2  L4, driver 550.54.15, MIG off
+  3  name unknown, driver 550.54.15, EGL device 2
 """
     )
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -398,3 +399,25 @@ def test_a_folder_that_is_gone_is_none_to_stumble_over(
     ended = child.run(behave, "end", timeout=60)
 
     assert ended.answers[1] == ["second"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_driver_that_hangs_does_not_outlive_the_doctor(python: Any, number: int) -> None:
+    code = f"""
+        import subprocess, sys, time
+        from pathlib import Path
+        doctor = subprocess.Popen([sys.executable, "-P", "-m", "moderngl_colab"])
+        children = Path(f"/proc/{{doctor.pid}}/task/{{doctor.pid}}/children")
+        def tries():
+            started = [Path(f"/proc/{{pid}}/cmdline") for pid in children.read_text().split()]
+            return any("diagnostics.trial" in path.read_text() for path in started)
+        while not tries():
+            time.sleep(0.05)
+        time.sleep(1)
+        doctor.send_signal({int(number)})
+        print(doctor.wait())
+    """
+
+    done = python("package", textwrap.dedent(code), env={"STANDIN_FAULT": "hang"}, timeout=90)
+
+    assert (done.stdout, done.survivors) == (f"{-number}\n", ())

@@ -15,7 +15,7 @@ import pytest
 from conftest import PLATFORM, PROGRAMS
 
 from rig import driver, machines
-from rig.troubles import TROUBLES, Trouble
+from rig.troubles import INSTALLER, TROUBLES, Trouble
 
 REPORTS = Path(__file__).parent / "reports"
 NVIDIA = "NVIDIA Corporation 00ff00"
@@ -111,7 +111,8 @@ def normal(text: str) -> str:
 CURABLE = {
     name: trouble
     for name, trouble in TROUBLES.items()
-    if trouble.cured is not None or re.match("unset|export|moderngl_colab|!?python", trouble.remedy)
+    if trouble.cured is not None
+    or re.match("sh |unset|export|moderngl_colab|!?python", trouble.remedy)
 }
 
 
@@ -120,9 +121,19 @@ CURABLE = {
     [param for param in ALL if param.values[0] in CURABLE],
 )
 def test_the_cure_that_is_printed_leads_to_the_gpu(
-    python: Callable[..., machines.Finished], tmp_path: Path, name: str
+    python: Callable[..., machines.Finished],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     trouble = CURABLE[name]
+    monkeypatch.chdir(tmp_path)
+    # In the place of NVIDIA's own: it unpacks what that one does, files without links.
+    files = " ".join(str(path) for path in driver.files() if path.name.endswith(driver.VERSION))
+    copies = " ".join(str(path) for path in driver.files() if "nvms" in path.name)
+    Path(f"{INSTALLER}.run").write_text(
+        f'[ "$1" = --extract-only ] && mkdir {INSTALLER} && cp {files} {copies} {INSTALLER}'
+    )
 
     said = cured(python, trouble, tmp_path)
 
@@ -147,7 +158,7 @@ def cured(python: Callable[..., machines.Finished], trouble: Trouble, cache: Pat
         other = f"{python_here} {shlex.quote(str(PROGRAMS / 'raw.py'))}"
         line = command.replace("PROGRAM ...", other).replace("python", python_here, 1)
     else:
-        line = f"{command}; exec {python_here} {shlex.quote(str(PROGRAMS / 'cured.py'))}"
+        line = f"{command}\nexec {python_here} {shlex.quote(str(PROGRAMS / 'cured.py'))}"
     env = PLATFORM | dict(trouble.env) | {"XDG_CACHE_HOME": str(cache)}
     done = machines.run(trouble.machine, ["sh", "-c", line], env=env)
     assert (done.returncode, done.stderr, done.survivors) == (0, "", ())

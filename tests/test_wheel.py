@@ -36,11 +36,14 @@ def test_the_wheel_says_what_it_is() -> None:
 
 def test_the_wheel_holds_the_package_its_types_and_its_license_alone() -> None:
     files = metadata.files("moderngl_colab") or []
-    tops = {file.parts[0] for file in files}
+    installed = [file for file in files if file.name != "moderngl-colab"]  # the console script
+    tops = {file.parts[0] for file in installed}
 
+    assert len(installed) == len(files) - 1
     assert {top for top in tops if not top.endswith(".dist-info")} == {"moderngl_colab"}
     names = {str(file) for file in files}
     assert "moderngl_colab/py.typed" in names
+    assert "moderngl_colab/diagnostics/report.schema.json" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

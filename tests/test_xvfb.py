@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import without_noise
 
-from moderngl_colab import _xvfb
+from moderngl_colab import _x11, _xvfb
 
 
 def sockets() -> set[str]:
@@ -225,6 +226,89 @@ def test_without_a_program_the_absence_is_told(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(_xvfb.XvfbMissing), _xvfb.shared():
         pass
+
+
+READ_ONLY = """
+from moderngl_colab import _xvfb
+try:
+    _xvfb.Display().start()
+except _xvfb.XvfbPlaceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "what"),
+    [
+        ("mount --bind /tmp /tmp; mount -o remount,bind,ro /tmp", "/tmp is read-only (EROFS)"),
+        (
+            "mkdir -p /tmp/.X11-unix; mount --bind /tmp/.X11-unix /tmp/.X11-unix; "
+            "mount -o remount,bind,ro /tmp/.X11-unix",
+            "/tmp/.X11-unix is read-only (EROFS)",
+        ),
+    ],
+)
+def test_a_read_only_tmp_is_told_at_once(mount: str, what: str, python: Any) -> None:
+    program = (
+        "import os, sys; os.execvp('unshare', ['unshare', '-m' if os.geteuid() == 0 else '-Urm', "
+        "'sh', '-c', sys.argv[1] + '; exec \"$@\"', 'sh', sys.executable, '-P', '-c', sys.argv[2]])"
+    )
+    assert python("no-nvidia", program, mount, READ_ONLY).stdout == (
+        f"Xvfb puts its socket and its lock into /tmp, and {what}\n"
+    )
+
+
+CLOSED = """
+mount -t tmpfs -o mode=755 rig /tmp
+[ -z "$X" ] || { chmod 1777 /tmp; $X /tmp/.X11-unix; }
+exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        ("", "/tmp may not be written to by this user (EACCES)"),
+        ("mkdir -m 755", "/tmp/.X11-unix may not be written to by this user (EACCES)"),
+        ("touch", "/tmp/.X11-unix is no directory (ENOTDIR)"),
+        ("ln -s nowhere", "/tmp/.X11-unix is not there (ENOENT)"),
+    ],
+)
+def test_a_tmp_that_belongs_to_others_is_told_at_once(made: str, what: str, python: Any) -> None:
+    program = (
+        "import os, sys; os.environ['X'] = sys.argv[1]; os.execvp('unshare', ['unshare', '-m', "
+        "'sh', '-c', sys.argv[2], 'sh', sys.executable, '-P', '-c', sys.argv[3]])"
+    )
+    assert python("no-nvidia", program, made, CLOSED, READ_ONLY).stdout == (
+        f"Xvfb puts its socket and its lock into /tmp, and {what}\n"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", "\0"], ids=["file", "abstract"])
+def test_whether_somebody_answers_on_a_display_is_asked_of_its_socket(prefix: str) -> None:
+    number = 60000 + os.getpid() % 5000
+    path = f"/tmp/.X11-unix/X{number}"
+    names = [f":{number}", f":{number}.0", f"unix:{number}"]
+    if not prefix:
+        Path(path).parent.mkdir(mode=0o1777, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(prefix + path)
+        try:
+            assert [_x11.answers(name) for name in names] == [False] * 3  # Nobody listens yet.
+            server.listen()
+            assert [_x11.answers(name) for name in names] == [True] * 3
+            for other in (f"localhost:{number}", "", ":", str(number), f":{number}.0.0", ":-1"):
+                assert not _x11.answers(other)
+        finally:
+            if not prefix:
+                os.unlink(path)
+    assert [_x11.answers(name) for name in names] == [False] * 3
+
+
+def test_the_screen_is_as_large_as_it_was_asked_for() -> None:
+    assert _xvfb.Display(1280, 1024).extra_xvfb_args[:3] == ["-screen", "0", "1280x1024x24"]
+    assert _xvfb.Display().extra_xvfb_args[:3] == ["-screen", "0", "64x64x24"]
 
 
 def test_forty_processes_at_once_get_forty_displays() -> None:

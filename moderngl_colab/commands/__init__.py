@@ -33,8 +33,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say how it is used and what was wrong, and end."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: error: {message}\n")
+        complain(self.format_usage().rstrip())
+        complain(f"{self.prog}: error: {message}")
+        raise SystemExit(USAGE)
 
     def print_help(self, file: Any = None) -> None:
         """Print the help, to stdout whatever may become of that."""

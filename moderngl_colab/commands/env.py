@@ -5,15 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 
-from moderngl_colab import _glvnd, commands, launch
+from moderngl_colab import _glvnd, _x11, commands, launch
 from moderngl_colab.errors import GPUContextError
 
-__all__ = ["HELP", "add_device", "configure", "execute", "prepared", "said"]
+__all__ = [
+    "HELP",
+    "UNAVAILABLE",
+    "add_device",
+    "configure",
+    "execute",
+    "prepared",
+    "said",
+    "written",
+]
 
 HELP = "print the variables with which any OpenGL program gets the GPU"
+UNAVAILABLE = 69
+"""As sysexits.h has it; os.EX_UNAVAILABLE is not there on every system."""
+
+_VENDORS = "/etc/glvnd/egl_vendor.d"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +35,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument(
         "--format",
-        choices=tuple(_FORMATS),
+        choices=(*_FORMATS, "docker"),
         default="sh",
-        help='sh: to be read by eval "$(...)"; json: an object; docker: arguments for docker run '
-        "of this very image (default: sh)",
+        help='sh: to be read by eval "$(...)"; json: an object; docker: lines for a Dockerfile '
+        "(default: sh)",
     )
 
 
@@ -33,19 +47,16 @@ def execute(arguments: argparse.Namespace) -> int:
     found = prepared("env", arguments.device)
     if isinstance(found, int):
         return found
-    if sys.stdout is None:  # The process was started without one.
-        return 0
-    text = _FORMATS[arguments.format](found.variables)
-    try:
-        # A path may be no text; it goes out as the bytes that it is.
-        sys.stdout.buffer.write(os.fsencode(f"{text}\n"))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        commands.abandon_stdout()
-        return said("env", f"stdout: {error.strerror}", commands.IO_ERROR)
-    return 0
+    if arguments.format == "docker":
+        return _print_dockerfile(found.others)
+    variables = written("env", found)
+    if isinstance(variables, int):
+        return variables
+    if found.glx and not found.egl and _x11.unusable(os.environ.get("DISPLAY", "")):
+        commands.complain(
+            "moderngl-colab env: programs need a display here: `moderngl-colab run` gives them one"
+        )
+    return _print(_FORMATS[arguments.format](variables))
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -61,23 +72,49 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def prepared(command: str, device: int | None) -> launch.Prepared | int:
     """What a program is to be started with; or the exit status, once it is said why not.
 
-    The statuses are EX_USAGE (64) for a device that is not there, EX_UNAVAILABLE (69) where no
-    program can get the GPU, EX_CANTCREAT (73) where the ICD cannot be written.
+    The statuses are EX_USAGE (64) for a device that is not there, and EX_UNAVAILABLE (69) where no
+    program can get the GPU.
     """
     try:
-        return launch.prepare(device)
+        found = launch.prepare(device)
     except ValueError as error:
         return said(command, str(error), commands.USAGE)
     except GPUContextError as error:
-        return said(command, str(error), os.EX_UNAVAILABLE)
+        return said(command, str(error), UNAVAILABLE)
+    for note in found.notes:
+        commands.complain(f"moderngl-colab {command}: {note}")
+    return found
+
+
+def written(command: str, found: launch.Prepared) -> dict[str, str] | int:
+    """The variables, with an ICD for them; or EX_CANTCREAT (73), once it is said why not."""
+    try:
+        return found.variables()
     except OSError as error:
         return said(command, str(error), commands.CANNOT_CREATE)
 
 
 def said(command: str, error: str, status: int) -> int:
     """Say on stderr what went wrong; the status that goes with it."""
-    print(f"moderngl-colab {command}: error: {error}", file=sys.stderr)
+    commands.complain(f"moderngl-colab {command}: error: {error}")
     return status
+
+
+def _print(text: str) -> int:
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:  # Somebody reads it in this process, as text; or nobody does.
+        commands.write(f"{text}\n")
+        return 0
+    try:
+        # A path may be no text; it goes out as the bytes that it is.
+        stream.write(os.fsencode(f"{text}\n"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        commands.abandon_stdout()
+        return said("env", f"stdout: {error.strerror}", commands.IO_ERROR)
+    return 0
 
 
 def _sh(variables: dict[str, str]) -> str:
@@ -88,14 +125,27 @@ def _json(variables: dict[str, str]) -> str:
     return json.dumps(variables, indent=2)
 
 
-def _docker(variables: dict[str, str]) -> str:
-    words = ["--gpus", "all", "--env", "NVIDIA_DRIVER_CAPABILITIES=all"]
-    for name, value in variables.items():
-        words += ["--env", f"{name}={value}"]
-    icd = variables.get(_glvnd.FILENAMES_VARIABLE, os.devnull)
-    if icd != os.devnull:
-        words += ["--volume", f"{icd}:{icd}:ro"]
-    return shlex.join(words)
+def _print_dockerfile(variables: dict[str, str]) -> int:
+    """Print lines for an image, in which the driver is mounted where its container starts.
+
+    It may be another version then. So the ICD names NVIDIA's vendor library as its packages do,
+    for the loader to find, and lies where libglvnd looks by itself.
+    """
+    given = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "all", **variables}
+    for name, value in given.items():
+        if "\n" in value:
+            why = f"{name}={value!r}: no Dockerfile can hold a line break"
+            return said("env", why, commands.CANNOT_CREATE)
+    icd = os.fsdecode(_glvnd.icd_content("libEGL_nvidia.so.0"))
+    lines = [f"ENV {name}={_in_dockerfile(value)}" for name, value in given.items()]
+    lines += [f"RUN mkdir -p {_VENDORS} && echo '{icd}' >{_VENDORS}/10_nvidia.json"]
+    return _print("\n".join(lines))
 
 
-_FORMATS = {"sh": _sh, "json": _json, "docker": _docker}
+def _in_dockerfile(value: str) -> str:
+    """A value as a Dockerfile's ENV takes it: backslashes escape, and variables are expanded."""
+    escaped = re.sub(r'([\\"$])', r"\\\1", value)
+    return f'"{escaped}"'
+
+
+_FORMATS = {"sh": _sh, "json": _json}

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
-import resource
 import signal
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from moderngl_colab import _xvfb, commands
-from moderngl_colab.commands.env import add_device, prepared, said
+from moderngl_colab import _process, _supervise, _x11, commands
+from moderngl_colab.commands.env import UNAVAILABLE, add_device, prepared, said, written
 
-__all__ = ["HELP", "configure", "execute"]
+if TYPE_CHECKING:
+    from moderngl_colab import _xvfb
+    from moderngl_colab.errors import StrategyError
+
+__all__ = ["HELP", "ask_glx", "configure", "execute"]
 
 HELP = "run a program that gets the GPU"
 
-# Python ignores these two, and what is ignored stays so in the program that is started.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-_NOT_FOUND, _NOT_EXECUTABLE, _BY_SIGNAL = 127, 126, 128  # as a shell
+_SCREEN = (1280, 1024)  # pixels, for programs that open windows
+_GLX_TIMEOUT = 20.0  # seconds
+_GLX_VERSION = 330
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+
+
+class _Interrupted(KeyboardInterrupt):
+    """A signal came that ends this process."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -46,22 +57,19 @@ def execute(arguments: argparse.Namespace) -> int:
     found = prepared("run", arguments.device)
     if isinstance(found, int):
         return found
-    environ = {**os.environ, **found.variables}
+    variables = written("run", found)
+    if isinstance(variables, int):
+        return variables
+    environ = {**os.environ, **variables}
+    screen = environ.get("DISPLAY")
+    if variables and screen and (why := _x11.unusable(screen)) is not None:
+        commands.complain(f"moderngl-colab run: DISPLAY={screen} is not used: {why}")
+        del environ["DISPLAY"]
     # GLX cannot choose a device, so one that was asked for is not to be had over our display.
-    if found.glx and found.xvfb and arguments.device is None:
-        # An ignored SIGCHLD would keep from us how the program ended.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        try:
-            display = _xvfb.Display()
-            display.start()
-        except KeyboardInterrupt:
-            return _die_of(signal.SIGINT)
-        except (_xvfb.XvfbError, OSError) as error:
-            if not found.egl:
-                return said("run", f"the program has no display: {error}", os.EX_UNAVAILABLE)
-            print(f"moderngl-colab run: EGL serves, GLX does not: {error}", file=sys.stderr)
-        else:
-            return _on_display(display, command, environ)
+    if found.glx and not environ.get("DISPLAY") and arguments.device is None:
+        status = _with_display(command, environ, needed=not found.egl)
+        if status is not None:
+            return status
     return _in_place(command, environ)
 
 
@@ -72,71 +80,116 @@ def _not_started(command: list[str], error: OSError) -> int:
 
 def _in_place(command: list[str], environ: Mapping[str, str]) -> int:
     """Make this process the program; a status is returned only where it cannot be started."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in _IGNORED_BY_PYTHON}
     try:
-        os.execvpe(command[0], command, environ)
+        return _supervise.become(command, environ)
     except OSError as error:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         return _not_started(command, error)
 
 
-def _on_display(display: _xvfb.Display, command: list[str], environ: Mapping[str, str]) -> int:
-    """Run the program on a display that is stopped after it."""
-    try:
-        with display.variables() as variables:
-            status = _supervised(command, {**environ, **variables})
-    finally:
-        display.stop()
-    if os.WIFSIGNALED(status):
-        return _die_of(os.WTERMSIG(status))
-    return os.WEXITSTATUS(status)
+def _with_display(command: list[str], environ: Mapping[str, str], needed: bool) -> int | None:
+    """Run the program on a display of its own; its status.
 
+    Where EGL serves as well, a display on which GLX is refused is not given, since some programs
+    take X wherever there is a display; None then, and where there is no display at all.
+    """
+    from moderngl_colab import _xvfb, causes
 
-def _supervised(command: list[str], environ: Mapping[str, str]) -> int:
-    """Start the program, pass signals on to it, and give its wait status."""
-    every = signal.valid_signals()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, every)
+    # An ignored SIGCHLD would keep from us how the program ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
+        display = _xvfb.Display(*_SCREEN)
+    except _xvfb.XvfbMissing:
+        return _no_display(causes.no_xvfb()) if needed else None
+    caught: list[int] = []
+    with _interrupted_by(caught, display):
         try:
-            child = os.posix_spawnp(
-                command[0], command, environ, setsigmask=before, setsigdef=_IGNORED_BY_PYTHON
-            )
-        except OSError as error:
-            return _not_started(command, error) << 8
-        while True:
-            caught = signal.sigwaitinfo(every)
-            if caught.si_signo == signal.SIGCHLD:
-                ended, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
-                if ended and not os.WIFSTOPPED(status):
-                    return status
-                if ended:
-                    _stop_with(child, os.WSTOPSIG(status))
-            elif caught.si_code <= 0 and caught.si_pid != child:
-                # Of a process, not of the terminal, which sends to the whole group by itself; and
-                # not of the program, which has its own share of what it sends to its group.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, caught.si_signo)
+            display.start()
+            if caught:  # while its process was being made
+                raise _Interrupted
+            refusal = None if needed else _refusal(display, environ)
+            if refusal is None:
+                return _on_display(display, command, environ)
+        except (_xvfb.XvfbError, OSError) as error:
+            if needed:
+                return _no_display(causes.xvfb_failed(error))
+            refusal = str(error)
+        except _Interrupted:
+            pass
+        finally:
+            display.stop()
+    if caught:
+        return _supervise.die_of(caught[0])
+    commands.complain(f"moderngl-colab run: EGL serves, GLX does not: {refusal}")
+    return None
+
+
+def _no_display(error: StrategyError) -> int:
+    text = f"the program has no display: {error.reason}\n  fix: {error.remedy}"
+    return said("run", text, UNAVAILABLE)
+
+
+@contextlib.contextmanager
+def _interrupted_by(caught: list[int], display: _xvfb.Display) -> Iterator[None]:
+    """Let signals that end this process raise _Interrupted, so that the display is stopped first.
+
+    While its process is being made nobody could stop it, and nothing is raised.
+
+    Arguments:
+        caught: takes the signals' numbers.
+        display: the one that is started in this block.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if len(caught) == 1 and display.proc is not None:
+            raise _Interrupted
+
+    numbers = (n for n in _supervise.numbers(_ENDING) if signal.getsignal(n) is not signal.SIG_IGN)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _stop_with(child: int, number: int) -> None:
-    """Stop as the program did, so that a shell sees its job stopped; go on together with it."""
-    os.kill(os.getpid(), number)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    # The SIGCONT that came here may be gone: the next signal that stops cancels it.
-    signal.sigtimedwait({signal.SIGCONT}, 0)
-    os.kill(child, signal.SIGCONT)
+def _refusal(display: _xvfb.Display, environ: Mapping[str, str]) -> str | None:
+    """Why NVIDIA's GLX does not serve on a display; None where it does."""
+    from moderngl_colab.diagnostics import child
+
+    with display.variables() as variables, _process.environment({**environ, **variables}):
+        ended = child.run(ask_glx, timeout=_GLX_TIMEOUT)
+    if ended.answers:
+        return ended.answers[0] or None
+    if ended.error is not None:
+        return f"no process could be started to try it: {ended.error}"
+    if ended.timed_out:
+        return f"it did not end within {_GLX_TIMEOUT:g} s"
+    if ended.signal is not None:
+        return f"the process that tried it was ended by signal {ended.signal}"
+    return f"the process that tried it ended with status {ended.status}"
 
 
-def _die_of(number: int) -> int:
-    """End by a signal, as the program did; a status where the kernel spares this process."""
-    # The memory image of interest is the program's, and it is written already.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError):  # SIGKILL has no handler.
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-    os.kill(os.getpid(), number)
-    return _BY_SIGNAL + number
+def ask_glx() -> Iterator[str]:
+    """Be the process that tries NVIDIA's GLX on $DISPLAY: what refuses it, or an empty text."""
+    from moderngl_colab import _glx
+
+    try:
+        # By the name by which libGLX will ask; it takes Mesa's without a word if this fails.
+        ctypes.CDLL("libGLX_nvidia.so.0")
+        _glx.probe(_GLX_VERSION)
+    except (OSError, _glx.GLXError) as error:
+        yield str(error)
+    else:
+        yield ""
+
+
+def _on_display(display: _xvfb.Display, command: list[str], environ: Mapping[str, str]) -> int:
+    """Run the program on a display, which is stopped before this process ends by a signal."""
+    with display.variables() as variables:
+        try:
+            status = _supervise.run(command, {**environ, **variables})
+        except OSError as error:
+            return _not_started(command, error)
+    display.stop()
+    return _supervise.die_of(-status) if status < 0 else status

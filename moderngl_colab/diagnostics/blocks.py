@@ -135,7 +135,8 @@ def _driver(driver: Data, examined: bool) -> Rows:
     yield "kernel module", f"{module['version']} ({module['path']})" if module else "none loaded"
     yield from _labelled("userland", _userlands(driver["copies"]), "none found")
     if nvml is not None:
-        yield "NVML", nvml["error"] or nvml["version"] or "no version"
+        error = (nvml["error"] or "").removeprefix("NVML: ")
+        yield "NVML", error or nvml["version"] or "no version"
     else:
         yield "NVML", "no answer" if examined else "not asked"
     if driver["compatible"] is not None:
@@ -182,8 +183,8 @@ def _libraries(machine: Data) -> Rows:
     closed = [library for library in libraries.values() if library["error"] is not None]
     refused = (f"{library['name']}: {_without_name(library)}" for library in closed)
     yield from _labelled("not opened", refused)
-    if machine["unfinished"] is not None:
-        yield "examination", f"did not come past {machine['unfinished']}"
+    for question in machine["unanswered"]:
+        yield "not told", f"{question['name']}: the process that asked for it {question['end']}"
     yield from _labelled("stderr", iter(machine["stderr"][-_LAST_WORDS:]))
 
 

@@ -7,6 +7,7 @@ the doctor is asked here: by a process whose end, whichever it is, is one more a
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ __all__ = ["Ended", "run", "serve"]
 
 _MOST_STDERR = 64 << 10  # bytes
 _GRACE = 5.0  # seconds
+_PR_SET_PDEATHSIG = 1
 
 _BOOTSTRAP = """\
 import json, sys
@@ -59,6 +61,16 @@ class Ended(NamedTuple):
         """The signal that ended it, unless it was ended for taking too long."""
         return None if self.status is None or self.status >= 0 else -self.status
 
+    @property
+    def how(self) -> str:
+        """How it ended, for instance ``"was ended by SIGSEGV (11)"``."""
+        if self.signal is None:
+            return f"ended with status {self.status}"
+        try:
+            return f"was ended by {signal.Signals(self.signal).name} ({self.signal})"
+        except ValueError:  # The real-time signals but two have no name.
+            return f"was ended by signal {self.signal}"
+
 
 def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float) -> Ended:
     """Call a function in a fresh process and wait for its end.
@@ -88,10 +100,11 @@ def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float)
         return Ended(error=str(error))
 
 
-def serve(answers: int, module: str, name: str, arguments: list[Any]) -> None:
+def serve(parent: int, answers: int, module: str, name: str, arguments: list[Any]) -> None:
     """Be the process that :func:`run` started.
 
     Arguments:
+        parent: the process that waits for this one.
         answers: the descriptor that takes the answers, each one line of JSON.
         module: where the function is.
         name: its name.
@@ -99,6 +112,10 @@ def serve(answers: int, module: str, name: str, arguments: list[Any]) -> None:
     """
     import resource  # Windows has none.
 
+    # A driver that hangs does not notice that nobody waits for it any more.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
     os.set_inheritable(answers, False)
     with contextlib.suppress(OSError, ValueError):  # A crash shall leave no core file.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -115,6 +132,7 @@ def _start(
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     job = {
         "path": [*(entry for entry in sys.path if isinstance(entry, str)), home],
+        "parent": os.getpid(),
         "answers": answers,
         "module": function.__module__,
         "name": function.__name__,

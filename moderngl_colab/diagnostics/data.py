@@ -23,9 +23,12 @@ SCHEMA_VERSION = 1
 STRATEGIES = ("egl", "glx", "mesa")
 """What can be tried, in the order of the chain."""
 
+_DIGITS = 6
 _FLAGS = (
     "gvisor",
     "jetson",
+    "wsl_libraries",
+    "d3d12",
     "conda",
     "is_root",
     "privileged",
@@ -91,7 +94,7 @@ def _machine(facts: Machine) -> dict[str, Any]:
         "packages": _named(examined.packages, "version"),
         "stubs": _named(examined.stubs, "version"),
         "glibcxx": _named(examined.glibcxx, "version"),
-        "unfinished": examined.unfinished,
+        "unanswered": _named(examined.unanswered, "end"),
         "stderr": list(examined.stderr),
     }
 
@@ -145,7 +148,7 @@ def _glx_works(facts: Machine) -> bool | None:
     """Whether this driver's GLX is known to serve over Xvfb, or to be refused; None if neither."""
     version = facts.userland.version or (facts.module.version if facts.module else "")
     branch = version.partition(".")[0]
-    if not branch.isdecimal() or GLX_REFUSED < int(branch) < GLX_WORKS:
+    if not branch.isdecimal() or len(branch) > _DIGITS or GLX_REFUSED < int(branch) < GLX_WORKS:
         return None
     return int(branch) >= GLX_WORKS
 

@@ -1,4 +1,4 @@
-"""What only the libraries themselves can say: opened and asked, in a process of its own."""
+"""What only the libraries themselves can say: opened and asked, in processes of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import glob
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from ctypes import POINTER, byref, c_char_p, c_int, c_ssize_t, c_void_p
 from functools import partial
@@ -15,7 +16,7 @@ from moderngl_colab import _driver, _egl, _files, _nvml
 from moderngl_colab._process import declare
 from moderngl_colab.diagnostics import child
 from moderngl_colab.errors import StrategyUnavailable
-from moderngl_colab.machine import EGLDevice, Examined, Machine
+from moderngl_colab.machine import HUNG, EGLDevice, Examined, Machine
 
 __all__ = ["examine"]
 
@@ -26,6 +27,7 @@ _BY_NAME = ("libEGL.so.1", "libGL.so.1", "libX11.so.6", "libXext.so.6", _STDCXX)
 _MESA = ("libgallium*.so", "dri/swrast_dri.so")
 _NVML, _DEVICES = "NVML", "libEGL's devices"
 _RTLD_DI_LINKMAP = 2
+_LEAST = 0.5  # seconds
 _GLIBCXX = re.compile(rb"GLIBCXX_(\d+(?:\.\d+)+)")
 
 
@@ -37,30 +39,53 @@ def examine(machine: Machine, timeout: float = 30.0) -> Machine:
         timeout: how long it may take, in seconds.
 
     Returns:
-        The machine with what was found out, up to the question that crashed or hung.
+        The machine with what was found out. A question at which the process crashed or hung is
+        left out, and the rest is asked by another one.
     """
-    ended = child.run(answer, _libraries(machine), machine.userland, timeout=timeout)
-    # A question comes alone, and once more with its answer.
-    last: list[Any] = ended.answers[-1] if ended.answers else []
-    answers = {question: said[0] for question, *said in ended.answers if said}
-    libraries = {name: said for name, said in answers.items() if name not in (_NVML, _DEVICES)}
+    answers, unanswered, said = _asked(machine, timeout)
+    libraries = {name: text for name, text in answers.items() if name not in (_NVML, _DEVICES)}
     nvml, devices = answers.get(_NVML), answers.get(_DEVICES)
     examined = Examined(
         opened={name: error for name, (error, _) in libraries.items()},
         mapped={name: path for name, (_, path) in libraries.items() if path is not None},
         nvml=None if nvml is None else _answer(*nvml),
         devices=None if devices is None else tuple(EGLDevice(*device) for device in devices),
-        unfinished=last[0] if len(last) == 1 else None,
-        stderr=ended.stderr if ended.error is None else (f"no process: {ended.error}",),
+        unanswered=unanswered,
+        stderr=said,
     )
     return machine._replace(examined=examined._replace(glibcxx=_glibcxx(examined)))
 
 
-def answer(libraries: list[str], userland: list[Any]) -> Iterator[list[Any]]:
+def _asked(
+    machine: Machine, timeout: float
+) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
+    """The answers by question; the questions that were none, with what happened; stderr."""
+    answers: dict[str, Any] = {}
+    unanswered: dict[str, str] = {}
+    said: tuple[str, ...] = ()
+    libraries, deadline = _libraries(machine), time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > _LEAST:
+        done = [*answers, *unanswered]
+        # One that hangs shall leave time for the questions after it.
+        ended = child.run(answer, libraries, machine.userland, done, timeout=left / 2)
+        if ended.error is not None:
+            return answers, unanswered, (*said, f"no process: {ended.error}")
+        said += ended.stderr
+        # A question comes alone, and once more with its answer.
+        answers |= {question: text[0] for question, *text in ended.answers if text}
+        last = ended.answers[-1] if ended.answers else []
+        if len(last) != 1:
+            break
+        unanswered[last[0]] = HUNG if ended.timed_out else ended.how
+    return answers, unanswered, said
+
+
+def answer(libraries: list[str], userland: list[Any], done: list[str]) -> Iterator[list[Any]]:
     """Be the process that asks: name each question, then give it once more with its answer."""
     for question, ask in _questions(libraries, _driver.Userland(*userland)):
-        yield [question]
-        yield [question, ask()]
+        if question not in done:
+            yield [question]
+            yield [question, ask()]
 
 
 def _questions(

@@ -18,7 +18,12 @@ from moderngl_colab.machine import Machine
 __all__ = ["candidates", "stubs"]
 
 # Ubuntu's and NVIDIA's own, then Debian's.
-_NAMES = ("libnvidia-gl-{}", "libnvidia-gl-{}-server", "libegl-nvidia0", "libglx-nvidia0")
+# Ubuntu's, of which one excludes the other, and Debian's, which belong together.
+_ALTERNATIVES = (
+    ("libnvidia-gl-{}",),
+    ("libnvidia-gl-{}-server",),
+    ("libegl-nvidia0", "libglx-nvidia0"),
+)
 _BRANCH = re.compile(r"libnvidia-gl-(\d+)(-|$)")
 # Run by root it would write its caches.
 _WRITE_NOTHING = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
@@ -41,7 +46,8 @@ def candidates(machine: Machine, timeout: float = 10.0) -> dict[str, str]:
     if _whole(machine.userland, machine.module.version):  # apt-cache may take seconds.
         return {}
     branch = machine.module.version.partition(".")[0]
-    names = [name.format(branch) for name in _NAMES]
+    alternatives = [[name.format(branch) for name in names] for names in _ALTERNATIVES]
+    names = [name for group in alternatives for name in group]
     try:
         done = subprocess.run(
             [program, *_WRITE_NOTHING, "madison", *names],
@@ -58,7 +64,8 @@ def candidates(machine: Machine, timeout: float = 10.0) -> dict[str, str]:
         name, version, *_ = [*map(str.strip, line.split("|")), ""]
         if name in names and _upstream(version) == machine.module.version:
             found.setdefault(name, version)
-    return found
+    whole = (group for group in alternatives if all(name in found for name in group))
+    return {name: found[name] for name in next(whole, ())}
 
 
 def stubs(root: str = "/") -> dict[str, str]:

@@ -13,7 +13,21 @@ __all__ = ["cleaned", "host", "redacted", "user"]
 
 # They are nobody's own, or words without which a report could not be read.
 _COMMON = frozenset(
-    {"admin", "colab", "conda", "debian", "docker", "doctor", "driver", "egl", "env", "glx", "gpu"}
+    {"bin", "data", "dev", "etc", "lib", "lib64", "local", "media", "mnt", "opt", "proc", "sbin"}
+    | {"scratch", "share", "srv", "sys", "test", "tmp", "usr", "var", "work"}
+    | {
+        "admin",
+        "colab",
+        "conda",
+        "debian",
+        "docker",
+        "doctor",
+        "driver",
+        "egl",
+        "env",
+        "glx",
+        "gpu",
+    }
     | {"home", "jovyan", "linux", "localhost", "machine", "mesa", "nobody", "nvidia", "python"}
     | {"root", "run", "server", "ubuntu", "user", "xvfb"}
 )
@@ -81,6 +95,9 @@ def _rules() -> Iterator[tuple[str, str]]:
     yield _UUID, "<uuid>"
     for name in _longest_first(host(), host().partition(".")[0], os.environ.get("HOSTNAME", "")):
         yield _word(name), "<host>"
+    display, colon, _ = os.environ.get("DISPLAY", "").partition(":")
+    if colon and display not in ("", "localhost", "unix"):
+        yield rf"(?<![0-9A-Za-z.-]){re.escape(display)}(?=:)", "<host>"
     variables = (os.environ.get(variable, "") for variable in ("USER", "LOGNAME", "SUDO_USER"))
     for name in _longest_first(user(), *variables):
         yield _word(name), "<user>"

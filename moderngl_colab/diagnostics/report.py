@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from moderngl_colab.diagnostics import data, html, text
 from moderngl_colab.diagnostics.data import STRATEGIES
+from moderngl_colab.errors import Outcome
 from moderngl_colab.findings.every import findings
 from moderngl_colab.findings.finding import Finding
 from moderngl_colab.machine import Machine, Trial
 
 __all__ = ["Report", "Verdict", "diagnose", "limit", "names"]
 
-_LONGEST = 86_400.0
+_LONGEST, _EXAMINATION = 86_400.0, 30.0  # seconds
 
 if TYPE_CHECKING:
     _Base = object
@@ -101,8 +102,8 @@ class Report(_Base):
             return Verdict.GPU
         if any(trial.pixels for trial in self.attempts):
             return Verdict.SOFTWARE
-        tried = self.attempts or self._facts.system != "linux"
-        return Verdict.NONE if tried else Verdict.UNTRIED
+        tried = any(trial.outcome is not Outcome.SKIPPED for trial in self.attempts)
+        return Verdict.NONE if tried or self._facts.system != "linux" else Verdict.UNTRIED
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, by ``report.schema.json``, which lies beside this module."""
@@ -197,7 +198,7 @@ def _gather(strategies: tuple[str, ...], timeout: float) -> tuple[Machine, bytes
     from moderngl_colab.diagnostics.packages import candidates, stubs
     from moderngl_colab.survey import look
 
-    machine = examine(look())
+    machine = examine(look(), min(timeout, _EXAMINATION))
     if machine.examined is not None:
         known = machine.examined._replace(packages=candidates(machine), stubs=stubs())
         machine = machine._replace(examined=known)

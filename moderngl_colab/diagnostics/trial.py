@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,19 +85,10 @@ def _verdict(
         return Outcome.SELECTED, f"{answers['vendor']}, {answers['renderer']}", None, None
     if ended.error is not None:
         reason = f"no process could be started to try it: {ended.error}"
-        return Outcome.FAILED, reason, None, None
+        return Outcome.SKIPPED, reason, None, None
     if ended.timed_out:
         return Outcome.FAILED, f"it did not end within {timeout:g} s", None, "driver-hang"
     if ended.signal is not None:
-        reason = f"the process that tried it was ended by {_signal(ended.signal)}"
-        return Outcome.FAILED, reason, None, "driver-crash"
+        return Outcome.FAILED, f"the process that tried it {ended.how}", None, "driver-crash"
     said = ended.stderr[-1] if ended.stderr else "nothing"
-    reason = f"the process that tried it ended with status {ended.status}; it said: {said}"
-    return Outcome.FAILED, reason, None, None
-
-
-def _signal(number: int) -> str:
-    try:
-        return f"{signal.Signals(number).name} ({number})"
-    except ValueError:  # The real-time signals but two have no name.
-        return f"signal {number}"
+    return Outcome.FAILED, f"the process that tried it {ended.how}; it said: {said}", None, None

@@ -15,17 +15,22 @@ __all__ = [
     "dispatch_absent",
     "dispatch_foreign",
     "glibcxx",
+    "glx_override",
     "icd_broken",
     "icd_missing",
     "icd_override",
     "mesa_absent",
     "overridden",
     "software_forced",
+    "strategies_narrowed",
     "too_late",
     "unopened",
 ]
 
 GLX_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
+FORCED_GLX_VARIABLE = "__GLX_FORCE_VENDOR_LIBRARY_0"
+"""What libglvnd takes before the other, for the first screen."""
+STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 
 _SYSTEM = ("/lib", "/usr/lib", "/.singularity.d/", "/run/opengl-driver/")
 _STDCXX = "libstdc++.so.6"
@@ -80,22 +85,38 @@ def icd_override(machine: Machine) -> Finding | None:
     return overridden(machine, choice)
 
 
+def glx_override(machine: Machine) -> Finding | None:
+    """The user's own choice of GLX's vendor is another than NVIDIA's; it is obeyed."""
+    for variable in (GLX_VARIABLE, FORCED_GLX_VARIABLE):
+        if machine.environ.get(variable, "nvidia") != "nvidia" and machine.gpus:
+            return overridden(machine, variable)
+    return None
+
+
 def overridden(machine: Machine, variable: str) -> Finding:
     """A variable of libglvnd's that leaves NVIDIA out."""
     value = machine.environ[variable] or "nothing"
-    software = variable == GLX_VARIABLE and value == "mesa"
+    software = value == "mesa" and variable in (GLX_VARIABLE, FORCED_GLX_VARIABLE)
+    # One that libglvnd reads only where the first is not set would take its place.
+    others = [_glvnd.DIRECTORIES_VARIABLE] if variable == _glvnd.FILENAMES_VARIABLE else []
     return Finding(
         "software-forced" if software else "icd-override",
         Severity.ERROR,
         f"{variable} is set to {value}, and that leaves NVIDIA's vendor library out",
         (),
-        remedies.unset(machine, variable),
+        remedies.unset(machine, variable, *(name for name in others if name in machine.environ)),
     )
 
 
 def icd_broken(machine: Machine) -> Finding | None:
     """An ICD that libglvnd passes over, or waits for, without a word."""
-    broken = [vendor for vendor in machine.vendors if vendor.found is None]
+    absent = not machine.userland.libraries
+    broken = [
+        vendor
+        for vendor in machine.vendors
+        # Nothing is wrong with an ICD of a driver that is not there, nor with a list that is empty.
+        if vendor.found is None and not (absent and vendor.is_nvidia) and vendor.path != os.devnull
+    ]
     if not broken:
         return None
     first = next((vendor for vendor in broken if vendor.is_nvidia), broken[0])
@@ -111,7 +132,7 @@ def icd_broken(machine: Machine) -> Finding | None:
     severity = Severity.ERROR if spoiled and first.is_nvidia else Severity.NOTE
     if choice is not None:
         remedy = remedies.unset(machine, choice)
-    elif first.library is not None and not first.is_nvidia:
+    elif first.library is not None and "mesa" in first.library:
         remedy = remedies.install(machine, "mesa")
     elif userland.fits(machine):
         remedy = remedies.other_programs(machine)
@@ -154,8 +175,7 @@ def too_late(machine: Machine) -> Finding | None:
         "libEGL read its vendors in this process before NVIDIA's was offered; contexts made here "
         "use an instance of their own",
         (),
-        "for other libraries: set what moderngl_colab.prepare_environment() gives before their "
-        "import",
+        remedies.other_programs(machine),
     )
 
 
@@ -172,15 +192,28 @@ def software_forced(machine: Machine) -> Finding | None:
     environ = machine.environ
     found = [name for name, values in _SOFTWARE.items() if values.fullmatch(environ.get(name, ""))]
     if not found:
-        if environ.get(GLX_VARIABLE) == "mesa" and machine.gpus:
-            return overridden(machine, GLX_VARIABLE)._replace(severity=Severity.NOTE)
-        return None
+        override = glx_override(machine)
+        return None if override is None else override._replace(severity=Severity.NOTE)
     return Finding(
         "software-forced",
         Severity.NOTE,
         f"{found[0]} is set to {environ[found[0]]}, and that keeps Mesa on the CPU",
         tuple(f"{name}={environ[name]}" for name in found),
-        remedies.unset(machine, found[0]),
+        remedies.unset(machine, *found),
+    )
+
+
+def strategies_narrowed(machine: Machine) -> Finding | None:
+    """Our own variable leaves out the strategies that lead to NVIDIA's driver."""
+    value = machine.environ.get(STRATEGIES_VARIABLE, "").strip()
+    if not value or not machine.gpus or {"egl", "glx"} & set(value.replace(",", " ").split()):
+        return None
+    return Finding(
+        "software-forced",
+        Severity.ERROR,
+        f"{STRATEGIES_VARIABLE} is set to {value}, and that leaves NVIDIA's driver out",
+        (),
+        remedies.unset(machine, STRATEGIES_VARIABLE),
     )
 
 

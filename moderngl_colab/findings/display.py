@@ -23,7 +23,7 @@ GLX_WORKS = 535
 GLX_REFUSED = 418
 """The last one that is known to refuse (TigerVNC/tigervnc#1773)."""
 
-_REMOTE = re.compile(r"[^/:]+:\d+")
+_REMOTE = re.compile(r"(?!unix:)[^/:]+:\d+")
 
 
 def no_xvfb(machine: Machine) -> Finding | None:
@@ -52,7 +52,7 @@ def xvfb_failed(machine: Machine) -> Finding | None:
         Severity.ERROR,
         trial.reason,
         trial.stderr,
-        remedies.install(machine, "xkb"),
+        trial.remedy or remedies.install(machine, "xkb"),
     )
 
 
@@ -83,7 +83,7 @@ def display_remote(machine: Machine) -> Finding | None:
     return Finding(
         "display-remote",
         Severity.NOTE,
-        f"DISPLAY is {display}, a server of another machine; here a private one is used instead",
-        (),
+        "DISPLAY names a server of another machine; here a private one is used instead",
+        (f"DISPLAY={display}",),
         remedies.unset(machine, "DISPLAY"),
     )

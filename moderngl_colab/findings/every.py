@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from moderngl_colab.findings import dispatch, display, hardware, process, userland
 from moderngl_colab.findings.finding import Finding, Severity
@@ -12,13 +13,10 @@ __all__ = ["blocking", "findings"]
 
 Detector = Callable[[Machine], Finding | None]
 
-# What nothing else can matter before: no driver is asked where one of these is found.
-_BEFORE_ALL: tuple[Detector, ...] = (
-    hardware.not_linux,
-    process.privileged,
-    process.forked,
-    dispatch.d3d12_forbidden,
-    hardware.wsl2,
+# Before these nothing else can matter: no driver is asked where one of them is found.
+_OF_PROCESS: tuple[Detector, ...] = (hardware.not_linux, process.privileged)
+_OF_WSL2: tuple[Detector, ...] = (dispatch.d3d12_forbidden, hardware.wsl2)
+_OF_DEVICES: tuple[Detector, ...] = (
     hardware.driver_absent,
     hardware.device_permission,
     hardware.device_cgroup,
@@ -29,16 +27,22 @@ _OF_EGL: tuple[Detector, ...] = (
     userland.userland_mismatch,
     userland.userland_absent,
     userland.userland_partial,
+    userland.egl_broken,
     hardware.mig,
     dispatch.dispatch_absent,
     dispatch.icd_override,
 )
-# Only where EGL does not serve: nobody needs a server where it does.
-_OF_GLX: tuple[Detector, ...] = (display.no_xvfb, display.xvfb_failed, display.glx_refused)
+# Only where EGL does not serve: nobody needs GLX and its server where it does.
+_OF_GLX: tuple[Detector, ...] = (
+    dispatch.glx_override,
+    userland.glx_broken,
+    display.no_xvfb,
+    display.xvfb_failed,
+    display.glx_refused,
+)
 _OF_TRIALS: tuple[Detector, ...] = (
     process.driver_crash,
     process.driver_hang,
-    hardware.gvisor,
     hardware.jetson,
     process.driver_refused,
     dispatch.glibcxx,
@@ -46,6 +50,7 @@ _OF_TRIALS: tuple[Detector, ...] = (
 )
 _OF_OTHERS: tuple[Detector, ...] = (
     hardware.gpu_other,
+    dispatch.strategies_narrowed,
     dispatch.software_forced,
     userland.two_drivers,
     userland.path_hidden,
@@ -73,10 +78,15 @@ def findings(machine: Machine) -> tuple[Finding, ...]:
     if (foreign := hardware.not_linux(machine)) is not None:
         return (foreign,)
     egl, drawn = machine.trial("egl"), any(trial.pixels for trial in machine.trials)
+    egl_serves = egl is not None and egl.on_gpu
     # Without a GPU, GLX is needed only where Mesa cannot be had otherwise.
-    needs_glx = egl is not None and not egl.on_gpu and bool(machine.gpus or not drawn)
-    detectors = [*_BEFORE_ALL, *_OF_EGL, *(_OF_GLX if needs_glx else ())]
-    detectors += [*(_OF_TRIALS if machine.trials else ()), *_OF_OTHERS]
+    needs_glx = bool(machine.trials) and not egl_serves and bool(machine.gpus or not drawn)
+    of_glx = _OF_GLX if needs_glx else ()
+    halves = (
+        (_OF_EGL, of_glx) if "EGL" in machine.userland.libraries else (of_glx[:1], _OF_EGL, of_glx)
+    )
+    detectors = [*_OF_PROCESS, process.forked, *_OF_WSL2, *_OF_DEVICES, *chain(*halves)]
+    detectors += [hardware.gvisor, *(_OF_TRIALS if machine.trials else ()), *_OF_OTHERS]
     found: dict[str, Finding] = {}
     for detect in detectors:
         if (finding := detect(machine)) is not None:
@@ -90,10 +100,7 @@ def blocking(machine: Machine) -> Finding | None:
     Arguments:
         machine: what was seen by looking.
     """
-    # A program that is started is no fork of this process.
-    return next(
-        filter(None, (detect(machine._replace(forked=False)) for detect in _BEFORE_ALL)), None
-    )
+    return next(filter(None, (detect(machine) for detect in (*_OF_PROCESS, *_OF_DEVICES))), None)
 
 
 def _weighed(machine: Machine, finding: Finding) -> Finding:

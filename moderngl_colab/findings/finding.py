@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, NamedTuple, get_args
 
-__all__ = ["CODES", "Code", "Finding", "Severity"]
+__all__ = ["CODES", "PRIVILEGED", "Code", "Finding", "Severity"]
 
 Code = Literal[
     "apt-stub",
@@ -73,3 +73,14 @@ class Finding(NamedTuple):
     """What was looked at and what it said."""
     remedy: str
     """One command or action that mends it, ready to paste."""
+
+
+# Here, for it must be told where little can be imported: by somebody else's rights.
+PRIVILEGED = Finding(
+    "privileged",
+    Severity.ERROR,
+    "real and effective user or group differ, and which libraries such a process loads is left "
+    "alone",
+    (),
+    "run it as an ordinary process, not by setuid or setgid",
+)

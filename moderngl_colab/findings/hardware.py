@@ -46,10 +46,11 @@ def wsl2(machine: Machine) -> Finding | None:
         "wsl2",
         Severity.NOTE if machine.on_gpu else Severity.ERROR,
         "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and not by NVIDIA's driver",
-        ("/dev/dxg is there, /dev/nvidiactl is not",),
-        remedies.assign(machine, "MODERNGL_COLAB_STRATEGIES", "mesa")
-        if machine.on_gpu
-        else remedies.install(machine, "mesa"),
+        (
+            "/dev/dxg is there, /dev/nvidiactl is not",
+            f"/usr/lib/wsl/lib is {'there' if machine.wsl_libraries else 'not there'}",
+        ),
+        remedies.give_d3d12(machine),
     )
 
 
@@ -64,9 +65,7 @@ def jetson(machine: Machine) -> Finding | None:
         Severity.ERROR,
         "this is a Jetson, and the driver's Tegra libraries are not all given to this process",
         ("/etc/nv_tegra_release is there", *errors),
-        "apptainer run --nv --bind /usr/lib/aarch64-linux-gnu/nvidia ..."
-        if machine.platform == "apptainer"
-        else "docker run --runtime nvidia -e NVIDIA_DRIVER_CAPABILITIES=all ...",
+        remedies.give_tegra(machine),
     )
 
 
@@ -83,7 +82,7 @@ def driver_absent(machine: Machine) -> Finding | None:
         Severity.ERROR,
         f"no NVIDIA GPU is given to this machine: there is no /dev/{node}, and {loaded} loaded",
         () if module is None else (f"{module.path}: {module.version}",),
-        remedies.give_gpu(machine),
+        remedies.give_gpu(machine) if module is None else remedies.give_nodes(machine),
     )
 
 
@@ -92,14 +91,14 @@ def device_permission(machine: Machine) -> Finding | None:
     node = _shut(machine, errno.EACCES)
     if node is None:
         return None
+    named = f"{node.group} ({node.group_name})" if node.group_name else str(node.group)
     return Finding(
         "device-permission",
         Severity.ERROR,
-        f"{node.path} belongs to group {node.group} with mode {node.mode:04o}, and this user may "
-        "not open it",
+        f"{node.path} belongs to group {named} with mode {node.mode:04o}, and this user may not "
+        "open it",
         _refusals(machine),
-        f'ask who is root here to run: usermod -aG "$(getent group {node.group} | cut -d: -f1)" '
-        "YOUR_NAME; then log in again",
+        remedies.let_in(machine, node),
     )
 
 
@@ -119,7 +118,7 @@ def device_cgroup(machine: Machine) -> Finding | None:
 
 def gpu_hidden(machine: Machine) -> Finding | None:
     """The process was told to use no GPU; it is obeyed."""
-    if not machine.gpus or not devices.all_hidden(machine.environ):
+    if not machine.gpus or not devices.all_hidden(machine.environ, len(machine.gpus)):
         return None
     value = machine.environ[devices.VISIBLE_VARIABLE]
     return Finding(
@@ -179,7 +178,8 @@ def gvisor(machine: Machine) -> Finding | None:
         return None
     return Finding(
         "gvisor",
-        Severity.ERROR,
+        # Where nobody tried, it may have been told.
+        Severity.ERROR if machine.trials else Severity.WARNING,
         "this is gVisor, which passes the driver's graphics calls on only where it was told to",
         ("/proc/version is gVisor's",),
         "have runsc started with --nvproxy --nvproxy-allowed-driver-capabilities=all, and the "
@@ -195,7 +195,7 @@ def nvml_absent(machine: Machine) -> Finding | None:
     return Finding(
         "nvml-absent",
         Severity.NOTE,
-        "libnvidia-ml.so.1 is not there, so nothing tells the GPU's name, memory and MIG mode",
+        "libnvidia-ml.so.1 cannot be opened, so nothing tells the GPU's name, memory and MIG mode",
         (str(nvml),),
         remedies.give_graphics(machine),
     )

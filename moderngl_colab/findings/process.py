@@ -6,8 +6,8 @@ from typing import Literal
 
 from moderngl_colab import remedies
 from moderngl_colab.errors import Outcome
-from moderngl_colab.findings.finding import Finding, Severity
-from moderngl_colab.machine import Machine
+from moderngl_colab.findings.finding import PRIVILEGED, Finding, Severity
+from moderngl_colab.machine import HUNG, Machine
 
 __all__ = [
     "driver_crash",
@@ -15,7 +15,6 @@ __all__ = [
     "driver_refused",
     "forked",
     "privileged",
-    "unlike_ids",
     "wrong_thread",
 ]
 
@@ -24,19 +23,7 @@ ASK_SMI = "nvidia-smi shows whether the driver itself works"
 
 def privileged(machine: Machine) -> Finding | None:
     """Real and effective ids differ: which libraries are loaded is not ours to say."""
-    return unlike_ids() if machine.privileged else None
-
-
-def unlike_ids() -> Finding:
-    """For one who looked at the ids himself."""
-    return Finding(
-        "privileged",
-        Severity.ERROR,
-        "real and effective user or group differ, and which libraries such a process loads is "
-        "left alone",
-        (),
-        "run it as an ordinary process, not by setuid or setgid",
-    )
+    return PRIVILEGED if machine.privileged else None
 
 
 def forked(machine: Machine) -> Finding | None:
@@ -92,14 +79,34 @@ def driver_refused(machine: Machine) -> Finding | None:
 
 
 def _fatal(machine: Machine, cause: Literal["driver-crash", "driver-hang"]) -> Finding | None:
-    trial = next((trial for trial in machine.trials if trial.cause == cause), None)
-    if trial is None:
-        return None
-    others = ",".join(other.strategy for other in machine.trials if other.pixels)
-    return Finding(
-        cause,
-        Severity.ERROR,
-        f"{trial.strategy}: {trial.reason}",
-        trial.stderr,
-        remedies.assign(machine, "MODERNGL_COLAB_STRATEGIES", others) if others else ASK_SMI,
-    )
+    """A strategy's end, or that of the process which asked the driver's libraries."""
+    for number, trial in enumerate(machine.trials):
+        if trial.cause == cause:
+            # The chain never comes so far where an earlier one serves.
+            spared = any(earlier.on_gpu for earlier in machine.trials[:number])
+            others = ",".join(other.strategy for other in machine.trials if other.pixels)
+            return Finding(
+                cause,
+                Severity.NOTE if spared else Severity.ERROR,
+                f"{trial.strategy}: {trial.reason}",
+                trial.stderr,
+                remedies.assign(machine, "MODERNGL_COLAB_STRATEGIES", others)
+                if others
+                else ASK_SMI,
+            )
+    return _of_examination(machine, cause)
+
+
+def _of_examination(
+    machine: Machine, cause: Literal["driver-crash", "driver-hang"]
+) -> Finding | None:
+    for question, end in machine.examined.unanswered.items() if machine.examined else ():
+        if ("driver-hang" if end == HUNG else "driver-crash") == cause:
+            return Finding(
+                cause,
+                Severity.NOTE if machine.on_gpu else Severity.ERROR,
+                f"{question}: the process that asked for it {end}",
+                machine.examined.stderr if machine.examined else (),
+                ASK_SMI,
+            )
+    return None

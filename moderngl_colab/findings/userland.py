@@ -12,7 +12,9 @@ from moderngl_colab.machine import Machine
 __all__ = [
     "Library",
     "apt_stub",
+    "egl_broken",
     "fits",
+    "glx_broken",
     "path_hidden",
     "two_drivers",
     "unloadable",
@@ -66,11 +68,12 @@ def _nvml_mismatch(machine: Machine) -> Finding | None:
     nvml = machine.examined.nvml if machine.examined is not None else None
     if nvml is None or nvml.code != _NVML_MISMATCH or machine.on_gpu:
         return None
+    version = machine.module.version if machine.module is not None else "of unknown version"
     return Finding(
         "userland-mismatch",
         Severity.ERROR,
-        "NVML says that its library and the kernel module are of different versions",
-        (str(nvml), *_module(machine), *_copies(machine)),
+        f"kernel module {version} and NVML's library are of different versions",
+        (str(nvml), f"NVML: {machine.userland.nvml}", *_module(machine), *_copies(machine)),
         remedies.agree(machine),
     )
 
@@ -91,15 +94,40 @@ def userland_partial(machine: Machine, library: Library = "EGL") -> Finding | No
     )
 
 
-def unloadable(machine: Machine, error: OSError | str) -> Finding:
-    """libGLX_nvidia is there and whole, and cannot be opened; it needs two of X11's libraries."""
+def unloadable(machine: Machine, error: OSError | str, x11: bool = True) -> Finding:
+    """A library of the driver is there, and the loader cannot open it.
+
+    Arguments:
+        machine: what was seen.
+        error: the loader's own.
+        x11: whether X11's libraries, which libGLX_nvidia needs, can be opened.
+    """
     return Finding(
         "userland-partial",
         Severity.ERROR,
         f"the loader says: {error}",
-        (),
-        remedies.install(machine, "x11"),
+        (*_module(machine), *_copies(machine)),
+        remedies.give_graphics(machine) if x11 else remedies.install(machine, "x11"),
     )
+
+
+def egl_broken(machine: Machine) -> Finding | None:
+    """libEGL_nvidia, or what it needs, cannot be opened."""
+    return _broken(machine, "EGL")
+
+
+def glx_broken(machine: Machine) -> Finding | None:
+    """libGLX_nvidia, or what it needs, cannot be opened."""
+    return _broken(machine, "GLX")
+
+
+def _broken(machine: Machine, library: Library) -> Finding | None:
+    opened = machine.examined.opened if machine.examined is not None else {}
+    error = opened.get(machine.userland.libraries.get(library, ""))
+    if error is None or not machine.gpus:
+        return None
+    x11 = library == "EGL" or not any(opened.get(name) for name in ("libX11.so.6", "libXext.so.6"))
+    return unloadable(machine, error, x11)
 
 
 def userland_split(machine: Machine) -> Finding | None:

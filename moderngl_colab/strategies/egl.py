@@ -129,7 +129,8 @@ def _find(index: int | None) -> _egl.LibEGL:
         raise absent  # Its devices never change, and without a GPU no other instance has more.
     offered = choice is None or any(icd.is_nvidia for icd in _glvnd.icds())
     driver = _driver.find() if offered else _driver.NONE
-    library, observed = _opened(driver)
+    library, broken = _opened(driver)
+    observed = "libEGL lists no NVIDIA device"
     try:
         if _serves(ordinary, library):
             return ordinary
@@ -145,7 +146,7 @@ def _find(index: int | None) -> _egl.LibEGL:
         raise causes.overridden(choice)
     if not _process.may_steer_loader():
         raise causes.privileged()
-    raise causes.not_listed(driver, observed)
+    raise causes.not_listed(driver, observed, broken)
 
 
 def _serves(egl: _egl.LibEGL, library: str | None) -> bool:
@@ -158,13 +159,12 @@ def _numbers(devices: Sequence[_egl.Device]) -> str:
     return " or ".join(str(device.number) for device in devices if device.is_nvidia)
 
 
-def _opened(driver: _driver.Userland) -> tuple[str | None, str]:
-    """The path of libEGL_nvidia, opened, and what there is to say if it does not serve."""
-    observed = "libEGL lists no NVIDIA device"
+def _opened(driver: _driver.Userland) -> tuple[str | None, OSError | None]:
+    """The path of libEGL_nvidia, opened; or what the loader says, if it cannot be."""
     if "EGL" not in driver.libraries:
-        return None, observed
+        return None, None
     try:
         driver.open("EGL")
     except OSError as error:
-        return None, f"the loader says: {error}"
-    return driver.libraries["EGL"], observed
+        return None, error
+    return driver.libraries["EGL"], None

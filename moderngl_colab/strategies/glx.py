@@ -16,6 +16,7 @@ from moderngl_colab.strategies.base import Request
 __all__ = ["NvidiaGLX", "over_xvfb"]
 
 VENDOR_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
+FORCED_VENDOR_VARIABLE = "__GLX_FORCE_VENDOR_LIBRARY_0"
 
 
 class NvidiaGLX:
@@ -43,9 +44,9 @@ class NvidiaGLX:
             )
         if not _process.may_steer_loader():
             raise causes.privileged()
-        choice = os.environ.get(VENDOR_VARIABLE)
-        if choice is not None and choice != "nvidia":
-            raise causes.overridden(VENDOR_VARIABLE)
+        for variable in (VENDOR_VARIABLE, FORCED_VENDOR_VARIABLE):
+            if os.environ.get(variable, "nvidia") != "nvidia":
+                raise causes.overridden(variable)
         if (kept := causes.no_gpu() or causes.hidden()) is not None:
             raise kept
         driver = _driver.find()
@@ -87,7 +88,5 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
             return context
     except _xvfb.XvfbMissing as error:
         raise causes.no_xvfb() from error
-    except OSError as error:
-        raise causes.xvfb_failed(f"Xvfb could not be used: {error}") from error
-    except _xvfb.XvfbError as error:
-        raise causes.xvfb_failed(str(error), error.crashed, error.said) from error
+    except (OSError, _xvfb.XvfbError) as error:
+        raise causes.xvfb_failed(error) from error

@@ -189,6 +189,7 @@ MACHINES = _named(
     Machine(
         "wsl2",
         "Mesa's d3d12, which says what it runs on",
+        items=(Item("/usr/lib/wsl/lib", kind="directory"),),
         nodes=("dxg",),
         proc_version="Linux version 5.15.153.1-microsoft-standard-WSL2 (root@941d701f84f1)",
         env={

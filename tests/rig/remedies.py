@@ -29,4 +29,5 @@ GRAPHICS = (
 )
 SMI = "nvidia-smi shows whether the driver itself works"
 WHOLE_GPU = "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0"
+D3D12 = "export GALLIUM_DRIVER=d3d12 LD_LIBRARY_PATH=/usr/lib/wsl/lib"
 RUN = "python -m moderngl_colab run -- PROGRAM ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from .machines import MACHINES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["TROUBLES", "Trouble"]
+__all__ = ["INSTALLER", "TROUBLES", "Trouble"]
 
+INSTALLER = f"NVIDIA-Linux-{os.uname().machine}-{driver.VERSION}"
+_SLURM = {"KUBERNETES_SERVICE_HOST": "", "SLURM_JOB_ID": "7"}
 _CONDA = "/usr/local/conda/lib"
 _GVISOR = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016"
 _STUBS = """\
@@ -109,7 +112,6 @@ def _troubles() -> dict[str, Trouble]:
             "software",
             "userland-absent",
             remedies.GRAPHICS,
-            frozenset({"icd-broken"}),
             cured=_WHOLE,
         ),
         "mismatch": Trouble(
@@ -118,6 +120,30 @@ def _troubles() -> dict[str, Trouble]:
             "userland-mismatch",
             remedies.GRAPHICS,
             cured=_WHOLE,
+        ),
+        "compute-only-in-a-job": Trouble(
+            known["compute-only"],
+            "software",
+            "userland-absent",
+            f'sh {INSTALLER}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/'
+            f"{INSTALLER}\"  # NVIDIA's installer of exactly this version",
+            env=_SLURM,
+        ),
+        "no-nvidia-in-a-job": Trouble(
+            known["no-nvidia"],
+            "software",
+            "driver-absent",
+            "srun --gres=gpu:1 ...",
+            env=_SLURM,
+            cured=_WHOLE,
+        ),
+        "apptainer": Trouble(
+            _with("singularity", libraries=(Placed("/.singularity.d/libs", driver.NVML),)),
+            "software",
+            "userland-absent",
+            "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...",
+            env={"KUBERNETES_SERVICE_HOST": ""},
+            cured=_with("singularity", items=_HEALTHY.items),
         ),
         "apt-stub": Trouble(
             _with("mismatch", items=(Item("/var/lib/dpkg/status", _STUBS),)),
@@ -184,8 +210,7 @@ def _troubles() -> dict[str, Trouble]:
             _with("package", node_mode="0660"),
             "software",
             "device-permission",
-            'ask who is root here to run: usermod -aG "$(getent group 0 | cut -d: -f1)" YOUR_NAME; '
-            "then log in again",
+            'add "supplementalGroups: [0]" to the pod\'s securityContext',
             uid=65534,
             groups=(0,),
             cured=_with("package", node_mode="0660"),
@@ -230,6 +255,31 @@ def _troubles() -> dict[str, Trouble]:
             "software-forced",
             "unset LIBGL_ALWAYS_SOFTWARE",
             env={"LIBGL_ALWAYS_SOFTWARE": "1"},
+        ),
+        "narrowed": Trouble(
+            _HEALTHY,
+            "gpu",
+            "software-forced",
+            "unset MODERNGL_COLAB_STRATEGIES",
+            env={"MODERNGL_COLAB_STRATEGIES": "mesa"},
+        ),
+        "glx-forced": Trouble(
+            known["glx-only"],
+            "software",
+            "software-forced",
+            "unset __GLX_VENDOR_LIBRARY_NAME",
+            frozenset({"userland-partial"}),
+            env={"__GLX_VENDOR_LIBRARY_NAME": "mesa"},
+        ),
+        "nvml-crash": Trouble(
+            _HEALTHY, "gpu", "driver-crash", remedies.SMI, env={"STANDIN_FAULT": "nvml-crash"}
+        ),
+        "hidden-ordinal": Trouble(
+            _HEALTHY,
+            "software",
+            "gpu-hidden",
+            "unset CUDA_VISIBLE_DEVICES",
+            env={"CUDA_VISIBLE_DEVICES": "7"},
         ),
         "hidden": Trouble(
             _HEALTHY,
