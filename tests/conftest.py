@@ -69,6 +69,23 @@ def python() -> Callable[..., machines.Finished]:
     return run
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for the PATH that other users may enter, too."""
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        if parent.stat().st_uid == os.geteuid():
+            parent.chmod(0o755)
+    return tmp_path
+
+
+def path_with_xvfb(folder: Path, text: str) -> dict[str, str]:
+    """A PATH whose Xvfb is a shell script."""
+    path = folder / "Xvfb"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
 def without_noise(errors: str) -> str:
     """What a program wrote to stderr, without what Mesa 24 and later say of every Xvfb.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import path_with_xvfb
 
 from rig import machines, remedies
 
@@ -159,26 +160,9 @@ def test_a_version_that_the_driver_refuses_is_named_with_its_answer(chain: Chain
     assert report["error"].startswith("GPUContextError: no OpenGL 4.6 context could be made:\n")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder for the PATH that other users may enter, too."""
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(0o755)
-    return tmp_path
-
-
-def program(folder: Path, text: str) -> dict[str, str]:
-    """A PATH whose Xvfb is a shell script."""
-    path = folder / "Xvfb"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}"}
-
-
 @pytest.mark.parametrize("state", STATES)
 def test_an_xvfb_that_ends_at_once_is_quoted(chain: Chain, folder: Path, state: str) -> None:
-    xvfb = program(folder, 'exec /usr/bin/Xvfb "$@" -no-such-option')
+    xvfb = path_with_xvfb(folder, 'exec /usr/bin/Xvfb "$@" -no-such-option')
 
     report = chain("glx-only", state, env=xvfb)
 
@@ -206,7 +190,7 @@ def test_an_xvfb_without_its_keyboard_compiler_is_quoted(chain: Chain) -> None:
 
 
 def test_an_xvfb_that_does_not_answer_is_ended(chain: Chain, folder: Path) -> None:
-    report = chain("glx-only", env=program(folder, "exec sleep 60"))
+    report = chain("glx-only", env=path_with_xvfb(folder, "exec sleep 60"))
 
     assert attempt(report, "glx")[2] == "Xvfb did not answer within 10 s"
     assert report["strategy"] == "mesa"

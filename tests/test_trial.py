@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import path_with_xvfb
 
 from moderngl_colab.diagnostics import child, picture
 from rig import machines
@@ -159,32 +160,15 @@ def test_a_refusal_is_the_strategys_own(tried: Tried) -> None:
     assert report["stderr"] == []
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder for the PATH that other users may enter, too."""
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(0o755)
-    return tmp_path
-
-
-def program(folder: Path, text: str) -> dict[str, str]:
-    """A PATH whose Xvfb is a shell script."""
-    path = folder / "Xvfb"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}"}
-
-
 def test_a_server_that_hangs_is_ended_with_the_process(tried: Tried, folder: Path) -> None:
-    report = tried("colab", "glx", timeout=3, env=program(folder, "exec sleep 60"))
+    report = tried("colab", "glx", timeout=3, env=path_with_xvfb(folder, "exec sleep 60"))
 
     assert ending(report)["reason"] == "it did not end within 3 s"
     assert (report["timed_out"], report["cause"]) == (True, "driver-hang")
 
 
 def test_an_xvfb_that_is_ended_by_a_signal_has_crashed(tried: Tried, folder: Path) -> None:
-    report = tried("colab", "glx", env=program(folder, "kill -SEGV $$"))
+    report = tried("colab", "glx", env=path_with_xvfb(folder, "kill -SEGV $$"))
 
     assert (report["outcome"], report["cause"]) == ("failed", "xvfb-crash")
     assert report["reason"] == "Xvfb ended at once with status -11; it said: nothing"
