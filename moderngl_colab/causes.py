@@ -37,14 +37,12 @@ __all__ = [
 
 def no_gpu() -> StrategyUnavailable | None:
     """No NVIDIA GPU is given to this process; None where one is."""
-    from moderngl_colab.findings import dispatch, hardware
+    from moderngl_colab.findings import hardware, mesa
     from moderngl_colab.survey import glance
 
     machine = glance()
     return _raised(
-        dispatch.d3d12_forbidden(machine)
-        or hardware.wsl2(machine)
-        or hardware.driver_absent(machine)
+        mesa.d3d12_forbidden(machine) or hardware.wsl2(machine) or hardware.driver_absent(machine)
     )
 
 
@@ -147,10 +145,10 @@ def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable 
 
 
 def _obstacle(machine: Machine, library: Library) -> Finding | None:
-    from moderngl_colab.findings import dispatch, hardware, userland
+    from moderngl_colab.findings import hardware, mesa, userland
 
     return (
-        dispatch.d3d12_forbidden(machine)
+        mesa.d3d12_forbidden(machine)
         or hardware.wsl2(machine)
         or hardware.driver_absent(machine)
         or hardware.device_permission(machine)

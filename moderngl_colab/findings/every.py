@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 
-from moderngl_colab.findings import dispatch, display, hardware, process, userland
+from moderngl_colab.findings import dispatch, display, hardware, mesa, process, userland
 from moderngl_colab.findings.finding import Finding, Severity
 from moderngl_colab.machine import Machine
 
@@ -15,7 +15,7 @@ Detector = Callable[[Machine], Finding | None]
 
 # Before these nothing else can matter: no driver is asked where one of them is found.
 _OF_PROCESS: tuple[Detector, ...] = (hardware.not_linux, process.privileged)
-_OF_WSL2: tuple[Detector, ...] = (dispatch.d3d12_forbidden, hardware.wsl2)
+_OF_WSL2: tuple[Detector, ...] = (mesa.d3d12_forbidden, hardware.wsl2)
 _OF_DEVICES: tuple[Detector, ...] = (
     hardware.driver_absent,
     hardware.device_permission,
@@ -45,13 +45,13 @@ _OF_TRIALS: tuple[Detector, ...] = (
     process.driver_hang,
     hardware.jetson,
     process.driver_refused,
-    dispatch.glibcxx,
-    dispatch.mesa_absent,
+    mesa.glibcxx,
+    mesa.mesa_absent,
 )
 _OF_OTHERS: tuple[Detector, ...] = (
     hardware.gpu_other,
-    dispatch.strategies_narrowed,
-    dispatch.software_forced,
+    mesa.strategies_narrowed,
+    mesa.software_forced,
     userland.two_drivers,
     userland.path_hidden,
     userland.userland_split,

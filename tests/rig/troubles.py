@@ -83,260 +83,256 @@ def _healed(machine: Machine, first: str, *also: str, **env: str) -> Trouble:
     return Trouble(machine, "gpu", first, mark + remedies.RUN, frozenset(also), env)
 
 
-def _troubles() -> dict[str, Trouble]:
-    known = MACHINES
-    missing = frozenset({"icd-missing"})
-    return {
-        "healthy": Trouble(_HEALTHY, "gpu", None),
-        "no-nvidia": Trouble(
-            known["no-nvidia"], "software", "driver-absent", remedies.GPU, cured=_WHOLE
-        ),
-        "colab": _healed(known["colab"], "icd-missing"),
-        "colab-no-path": _healed(known["colab-no-path"], "path-hidden", "icd-missing"),
-        "kaggle": _healed(known["kaggle"], "icd-missing"),
-        "gke": _healed(known["gke"], "path-hidden", "icd-missing"),
-        "container-graphics": _healed(_WHOLE, "icd-missing"),
-        "singularity": _healed(known["singularity"], "path-hidden", "icd-missing"),
-        "old-nvidia-dir": _healed(known["old-nvidia-dir"], "path-hidden", "icd-missing"),
-        "split": _healed(known["split"], "userland-partial", "icd-missing"),
-        "two-drivers": _healed(known["two-copies"], "two-drivers"),
-        "icd-broken": _healed(
-            known["icd-broken-with-driver"], "path-hidden", "icd-missing", "icd-broken"
-        ),
-        "icd-fifo": _healed(known["icd-fifo"], "path-hidden", "icd-missing", "icd-broken"),
-        "compute-only": Trouble(
-            known["compute-only"], "software", "userland-absent", remedies.GRAPHICS, cured=_WHOLE
-        ),
-        "icd-dangling": Trouble(
-            known["icd-dangling"],
-            "software",
-            "userland-absent",
-            remedies.GRAPHICS,
-            cured=_WHOLE,
-        ),
-        "mismatch": Trouble(
-            known["mismatch"],
-            "software",
-            "userland-mismatch",
-            remedies.GRAPHICS,
-            cured=_WHOLE,
-        ),
-        "compute-only-in-a-job": Trouble(
-            known["compute-only"],
-            "software",
-            "userland-absent",
-            f'sh {INSTALLER}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/'
-            f"{INSTALLER}\"  # NVIDIA's installer of exactly this version",
-            env=_SLURM,
-        ),
-        "no-nvidia-in-a-job": Trouble(
-            known["no-nvidia"],
-            "software",
-            "driver-absent",
-            "srun --gres=gpu:1 ...",
-            env=_SLURM,
-            cured=_WHOLE,
-        ),
-        "apptainer": Trouble(
-            _with("singularity", libraries=(Placed("/.singularity.d/libs", driver.NVML),)),
-            "software",
-            "userland-absent",
-            "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...",
-            env={"KUBERNETES_SERVICE_HOST": ""},
-            cured=_with("singularity", items=_HEALTHY.items),
-        ),
-        "apt-stub": Trouble(
-            _with("mismatch", items=(Item("/var/lib/dpkg/status", _STUBS),)),
-            "software",
-            "apt-stub",
-            remedies.GRAPHICS,
-            frozenset({"userland-mismatch"}),
-            cured=_WHOLE,
-        ),
-        "partial": Trouble(
-            known["partial"], "software", "userland-partial", remedies.GRAPHICS, cured=_WHOLE
-        ),
-        "glx-only": Trouble(
-            known["glx-only"], "gpu", "userland-partial", remedies.GRAPHICS, cured=_WHOLE
-        ),
-        "no-xvfb": Trouble(
-            known["no-xvfb"],
-            "software",
-            "userland-partial",
-            remedies.GRAPHICS,
-            frozenset({"no-xvfb"}),
-            cured=_WHOLE,
-        ),
-        "no-libegl": Trouble(
-            known["no-libegl"],
-            "gpu",
-            "dispatch-absent",
-            remedies.DISPATCH,
-            missing,
-            cured=_WHOLE,
-        ),
-        "no-gl": Trouble(
-            known["no-gl"],
-            "none",
-            "dispatch-absent",
-            remedies.DISPATCH,
-            missing | {"icd-broken"},
-            cured=_WHOLE,
-        ),
-        "not-given": Trouble(
-            known["not-given"], "software", "driver-absent", remedies.GPU, cured=_WHOLE
-        ),
-        "wsl2": Trouble(known["wsl2"], "gpu", "wsl2", "export MODERNGL_COLAB_STRATEGIES=mesa"),
-        "wsl2-forced": Trouble(
-            _with("wsl2", env={}),
-            "software",
-            "software-forced",
-            "unset LIBGL_ALWAYS_SOFTWARE",
-            frozenset({"wsl2"}),
-            env={"LIBGL_ALWAYS_SOFTWARE": "1"},
-            cured=known["wsl2"],
-        ),
-        "mig": Trouble(known["mig"], "software", "mig", remedies.WHOLE_GPU, missing, cured=_WHOLE),
-        "gvisor": Trouble(
-            _with("package", proc_version=_GVISOR),
-            "software",
-            "gvisor",
-            "have runsc started with --nvproxy --nvproxy-allowed-driver-capabilities=all, and the "
-            "container with NVIDIA_DRIVER_CAPABILITIES=all",
-            env={"STANDIN_FAULT": "init,glx-context"},
-            cured=_with("package", proc_version=_GVISOR),
-        ),
-        "permission": Trouble(
-            _with("package", node_mode="0660"),
-            "software",
-            "device-permission",
-            'add "supplementalGroups: [0]" to the pod\'s securityContext',
-            uid=65534,
-            groups=(0,),
-            cured=_with("package", node_mode="0660"),
-        ),
-        "cgroup": Trouble(
-            _with("package", immutable=True),
-            "software",
-            "device-cgroup",
-            "delete the pod, so that it is created anew with its devices",
-            uid=0,
-            cured=_HEALTHY,
-        ),
-        "override": Trouble(
-            _HEALTHY,
-            "gpu",  # by GLX
-            "icd-override",
-            _UNSET_VENDORS,
-            env={"__EGL_VENDOR_LIBRARY_FILENAMES": _MESA_ICD},
-        ),
-        "override-both": Trouble(
-            _HEALTHY,
-            "software",
-            "icd-override",
-            _UNSET_VENDORS,
-            frozenset({"software-forced"}),
-            env={
-                "__EGL_VENDOR_LIBRARY_FILENAMES": _MESA_ICD,
-                "__GLX_VENDOR_LIBRARY_NAME": "mesa",
-            },
-        ),
-        "override-broken": Trouble(
-            _HEALTHY,
-            "gpu",
-            "icd-override",
-            _UNSET_VENDORS,
-            frozenset({"icd-broken"}),
-            env={"__EGL_VENDOR_LIBRARY_FILENAMES": "/usr/share/nowhere/10_nvidia.json"},
-        ),
-        "always-software": Trouble(
-            _HEALTHY,
-            "gpu",
-            "software-forced",
-            "unset LIBGL_ALWAYS_SOFTWARE",
-            env={"LIBGL_ALWAYS_SOFTWARE": "1"},
-        ),
-        "narrowed": Trouble(
-            _HEALTHY,
-            "gpu",
-            "software-forced",
-            "unset MODERNGL_COLAB_STRATEGIES",
-            env={"MODERNGL_COLAB_STRATEGIES": "mesa"},
-        ),
-        "glx-forced": Trouble(
-            known["glx-only"],
-            "software",
-            "software-forced",
-            "unset __GLX_VENDOR_LIBRARY_NAME",
-            frozenset({"userland-partial"}),
-            env={"__GLX_VENDOR_LIBRARY_NAME": "mesa"},
-        ),
-        "nvml-crash": Trouble(
-            _HEALTHY, "gpu", "driver-crash", remedies.SMI, env={"STANDIN_FAULT": "nvml-crash"}
-        ),
-        "hidden-ordinal": Trouble(
-            _HEALTHY,
-            "software",
-            "gpu-hidden",
-            "unset CUDA_VISIBLE_DEVICES",
-            env={"CUDA_VISIBLE_DEVICES": "7"},
-        ),
-        "hidden": Trouble(
-            _HEALTHY,
-            "software",
-            "gpu-hidden",
-            "unset CUDA_VISIBLE_DEVICES",
-            env={"CUDA_VISIBLE_DEVICES": ""},
-        ),
-        "other-gpu": Trouble(
-            _HEALTHY,
-            "gpu",
-            "gpu-other",
-            "moderngl_colab.get_gpu_context(device_index=1)",
-            env={"STANDIN_GPUS": "2", "STANDIN_ORDER": "reverse"},
-        ),
-        "conda": _healed(
-            _with("package", items=(*_HEALTHY.items, _foreign_libegl())),
-            "dispatch-foreign",
-            LD_LIBRARY_PATH=_CONDA,
-        ),
-        "glibcxx": Trouble(
-            _with("no-nvidia", items=(_old_libstdcxx(),)),
-            "none",
-            "driver-absent",
-            remedies.GPU,
-            frozenset({"glibcxx"}),
-            env={"LD_LIBRARY_PATH": _CONDA},
-            cured=_WHOLE,
-        ),
-        "crash": Trouble(
-            _HEALTHY,
-            "gpu",
-            "driver-crash",
-            "export MODERNGL_COLAB_STRATEGIES=glx,mesa",
-            env={"STANDIN_FAULT": "crash"},
-        ),
-        "hang": Trouble(
-            _HEALTHY,
-            "gpu",
-            "driver-hang",
-            "export MODERNGL_COLAB_STRATEGIES=glx,mesa",
-            env={"STANDIN_FAULT": "hang"},
-        ),
-        "refused": Trouble(
-            _HEALTHY, "gpu", "driver-refused", remedies.SMI, env={"STANDIN_FAULT": "init"}
-        ),
-        "nvml-absent": Trouble(
-            _with("package", libraries=(Placed("{lib}", driver.ALL - driver.NVML),)),
-            "gpu",
-            "nvml-absent",
-            remedies.GRAPHICS,
-            cured=_HEALTHY,
-        ),
-        "remote-display": Trouble(
-            _HEALTHY, "gpu", "display-remote", "unset DISPLAY", env={"DISPLAY": "elsewhere:10.0"}
-        ),
-    }
+_MISSING = frozenset({"icd-missing"})
 
-
-TROUBLES = _troubles()
+TROUBLES: dict[str, Trouble] = {
+    "healthy": Trouble(_HEALTHY, "gpu", None),
+    "no-nvidia": Trouble(
+        MACHINES["no-nvidia"], "software", "driver-absent", remedies.GPU, cured=_WHOLE
+    ),
+    "colab": _healed(MACHINES["colab"], "icd-missing"),
+    "colab-no-path": _healed(MACHINES["colab-no-path"], "path-hidden", "icd-missing"),
+    "kaggle": _healed(MACHINES["kaggle"], "icd-missing"),
+    "gke": _healed(MACHINES["gke"], "path-hidden", "icd-missing"),
+    "container-graphics": _healed(_WHOLE, "icd-missing"),
+    "singularity": _healed(MACHINES["singularity"], "path-hidden", "icd-missing"),
+    "old-nvidia-dir": _healed(MACHINES["old-nvidia-dir"], "path-hidden", "icd-missing"),
+    "split": _healed(MACHINES["split"], "userland-partial", "icd-missing"),
+    "two-drivers": _healed(MACHINES["two-copies"], "two-drivers"),
+    "icd-broken": _healed(
+        MACHINES["icd-broken-with-driver"], "path-hidden", "icd-missing", "icd-broken"
+    ),
+    "icd-fifo": _healed(MACHINES["icd-fifo"], "path-hidden", "icd-missing", "icd-broken"),
+    "compute-only": Trouble(
+        MACHINES["compute-only"], "software", "userland-absent", remedies.GRAPHICS, cured=_WHOLE
+    ),
+    "icd-dangling": Trouble(
+        MACHINES["icd-dangling"],
+        "software",
+        "userland-absent",
+        remedies.GRAPHICS,
+        cured=_WHOLE,
+    ),
+    "mismatch": Trouble(
+        MACHINES["mismatch"],
+        "software",
+        "userland-mismatch",
+        remedies.GRAPHICS,
+        cured=_WHOLE,
+    ),
+    "compute-only-in-a-job": Trouble(
+        MACHINES["compute-only"],
+        "software",
+        "userland-absent",
+        f'sh {INSTALLER}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/'
+        f"{INSTALLER}\"  # NVIDIA's installer of exactly this version",
+        env=_SLURM,
+    ),
+    "no-nvidia-in-a-job": Trouble(
+        MACHINES["no-nvidia"],
+        "software",
+        "driver-absent",
+        "srun --gres=gpu:1 ...",
+        env=_SLURM,
+        cured=_WHOLE,
+    ),
+    "apptainer": Trouble(
+        _with("singularity", libraries=(Placed("/.singularity.d/libs", driver.NVML),)),
+        "software",
+        "userland-absent",
+        "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...",
+        env={"KUBERNETES_SERVICE_HOST": ""},
+        cured=_with("singularity", items=_HEALTHY.items),
+    ),
+    "apt-stub": Trouble(
+        _with("mismatch", items=(Item("/var/lib/dpkg/status", _STUBS),)),
+        "software",
+        "apt-stub",
+        remedies.GRAPHICS,
+        frozenset({"userland-mismatch"}),
+        cured=_WHOLE,
+    ),
+    "partial": Trouble(
+        MACHINES["partial"], "software", "userland-partial", remedies.GRAPHICS, cured=_WHOLE
+    ),
+    "glx-only": Trouble(
+        MACHINES["glx-only"], "gpu", "userland-partial", remedies.GRAPHICS, cured=_WHOLE
+    ),
+    "no-xvfb": Trouble(
+        MACHINES["no-xvfb"],
+        "software",
+        "userland-partial",
+        remedies.GRAPHICS,
+        frozenset({"no-xvfb"}),
+        cured=_WHOLE,
+    ),
+    "no-libegl": Trouble(
+        MACHINES["no-libegl"],
+        "gpu",
+        "dispatch-absent",
+        remedies.DISPATCH,
+        _MISSING,
+        cured=_WHOLE,
+    ),
+    "no-gl": Trouble(
+        MACHINES["no-gl"],
+        "none",
+        "dispatch-absent",
+        remedies.DISPATCH,
+        _MISSING | {"icd-broken"},
+        cured=_WHOLE,
+    ),
+    "not-given": Trouble(
+        MACHINES["not-given"], "software", "driver-absent", remedies.GPU, cured=_WHOLE
+    ),
+    "wsl2": Trouble(MACHINES["wsl2"], "gpu", "wsl2", "export MODERNGL_COLAB_STRATEGIES=mesa"),
+    "wsl2-forced": Trouble(
+        _with("wsl2", env={}),
+        "software",
+        "software-forced",
+        "unset LIBGL_ALWAYS_SOFTWARE",
+        frozenset({"wsl2"}),
+        env={"LIBGL_ALWAYS_SOFTWARE": "1"},
+        cured=MACHINES["wsl2"],
+    ),
+    "mig": Trouble(MACHINES["mig"], "software", "mig", remedies.WHOLE_GPU, _MISSING, cured=_WHOLE),
+    "gvisor": Trouble(
+        _with("package", proc_version=_GVISOR),
+        "software",
+        "gvisor",
+        "have runsc started with --nvproxy --nvproxy-allowed-driver-capabilities=all, and the "
+        "container with NVIDIA_DRIVER_CAPABILITIES=all",
+        env={"STANDIN_FAULT": "init,glx-context"},
+        cured=_with("package", proc_version=_GVISOR),
+    ),
+    "permission": Trouble(
+        _with("package", node_mode="0660"),
+        "software",
+        "device-permission",
+        'add "supplementalGroups: [0]" to the pod\'s securityContext',
+        uid=65534,
+        groups=(0,),
+        cured=_with("package", node_mode="0660"),
+    ),
+    "cgroup": Trouble(
+        _with("package", immutable=True),
+        "software",
+        "device-cgroup",
+        "delete the pod, so that it is created anew with its devices",
+        uid=0,
+        cured=_HEALTHY,
+    ),
+    "override": Trouble(
+        _HEALTHY,
+        "gpu",  # by GLX
+        "icd-override",
+        _UNSET_VENDORS,
+        env={"__EGL_VENDOR_LIBRARY_FILENAMES": _MESA_ICD},
+    ),
+    "override-both": Trouble(
+        _HEALTHY,
+        "software",
+        "icd-override",
+        _UNSET_VENDORS,
+        frozenset({"software-forced"}),
+        env={
+            "__EGL_VENDOR_LIBRARY_FILENAMES": _MESA_ICD,
+            "__GLX_VENDOR_LIBRARY_NAME": "mesa",
+        },
+    ),
+    "override-broken": Trouble(
+        _HEALTHY,
+        "gpu",
+        "icd-override",
+        _UNSET_VENDORS,
+        frozenset({"icd-broken"}),
+        env={"__EGL_VENDOR_LIBRARY_FILENAMES": "/usr/share/nowhere/10_nvidia.json"},
+    ),
+    "always-software": Trouble(
+        _HEALTHY,
+        "gpu",
+        "software-forced",
+        "unset LIBGL_ALWAYS_SOFTWARE",
+        env={"LIBGL_ALWAYS_SOFTWARE": "1"},
+    ),
+    "narrowed": Trouble(
+        _HEALTHY,
+        "gpu",
+        "software-forced",
+        "unset MODERNGL_COLAB_STRATEGIES",
+        env={"MODERNGL_COLAB_STRATEGIES": "mesa"},
+    ),
+    "glx-forced": Trouble(
+        MACHINES["glx-only"],
+        "software",
+        "software-forced",
+        "unset __GLX_VENDOR_LIBRARY_NAME",
+        frozenset({"userland-partial"}),
+        env={"__GLX_VENDOR_LIBRARY_NAME": "mesa"},
+    ),
+    "nvml-crash": Trouble(
+        _HEALTHY, "gpu", "driver-crash", remedies.SMI, env={"STANDIN_FAULT": "nvml-crash"}
+    ),
+    "hidden-ordinal": Trouble(
+        _HEALTHY,
+        "software",
+        "gpu-hidden",
+        "unset CUDA_VISIBLE_DEVICES",
+        env={"CUDA_VISIBLE_DEVICES": "7"},
+    ),
+    "hidden": Trouble(
+        _HEALTHY,
+        "software",
+        "gpu-hidden",
+        "unset CUDA_VISIBLE_DEVICES",
+        env={"CUDA_VISIBLE_DEVICES": ""},
+    ),
+    "other-gpu": Trouble(
+        _HEALTHY,
+        "gpu",
+        "gpu-other",
+        "moderngl_colab.get_gpu_context(device_index=1)",
+        env={"STANDIN_GPUS": "2", "STANDIN_ORDER": "reverse"},
+    ),
+    "conda": _healed(
+        _with("package", items=(*_HEALTHY.items, _foreign_libegl())),
+        "dispatch-foreign",
+        LD_LIBRARY_PATH=_CONDA,
+    ),
+    "glibcxx": Trouble(
+        _with("no-nvidia", items=(_old_libstdcxx(),)),
+        "none",
+        "driver-absent",
+        remedies.GPU,
+        frozenset({"glibcxx"}),
+        env={"LD_LIBRARY_PATH": _CONDA},
+        cured=_WHOLE,
+    ),
+    "crash": Trouble(
+        _HEALTHY,
+        "gpu",
+        "driver-crash",
+        "export MODERNGL_COLAB_STRATEGIES=glx,mesa",
+        env={"STANDIN_FAULT": "crash"},
+    ),
+    "hang": Trouble(
+        _HEALTHY,
+        "gpu",
+        "driver-hang",
+        "export MODERNGL_COLAB_STRATEGIES=glx,mesa",
+        env={"STANDIN_FAULT": "hang"},
+    ),
+    "refused": Trouble(
+        _HEALTHY, "gpu", "driver-refused", remedies.SMI, env={"STANDIN_FAULT": "init"}
+    ),
+    "nvml-absent": Trouble(
+        _with("package", libraries=(Placed("{lib}", driver.ALL - driver.NVML),)),
+        "gpu",
+        "nvml-absent",
+        remedies.GRAPHICS,
+        cured=_HEALTHY,
+    ),
+    "remote-display": Trouble(
+        _HEALTHY, "gpu", "display-remote", "unset DISPLAY", env={"DISPLAY": "elsewhere:10.0"}
+    ),
+}
