@@ -9,18 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 import stat
 from collections.abc import Mapping
 
 from moderngl_colab import _glvnd
 
-__all__ = ["CacheError", "icd", "is_own"]
+__all__ = ["CacheError", "icd"]
 
-_FOLDER = "moderngl_colab"
 _VARIABLE = "XDG_CACHE_HOME"
-_NAME = re.compile(r"10_nvidia_[0-9a-f]{16}\.json")
 _OF_OTHERS = 0o077
 _OURS = 0o700
 
@@ -41,9 +38,9 @@ def icd(library: str, environ: Mapping[str, str] = os.environ) -> str:
     """
     content = _glvnd.icd_content(library)
     # Named by its content: machines that share a home folder have their drivers elsewhere.
-    name = f"10_nvidia_{hashlib.sha256(content).hexdigest()[:16]}.json"
+    name = _glvnd.OWN_ICD.format(hashlib.sha256(content).hexdigest()[:16])
     home = _cache_home(environ)
-    folder = os.path.join(home, _FOLDER)
+    folder = os.path.join(home, _glvnd.OWN_FOLDER)
     if ":" in folder:
         raise _error(folder, "a colon ends a path in __EGL_VENDOR_LIBRARY_FILENAMES")
     try:
@@ -60,21 +57,6 @@ def icd(library: str, environ: Mapping[str, str] = os.environ) -> str:
     return os.path.join(folder, name)
 
 
-def is_own(paths: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether every path in a list, each ended by a colon, is one that :func:`icd` gives.
-
-    Arguments:
-        paths: what ``__EGL_VENDOR_LIBRARY_FILENAMES`` contains.
-        environ: as for :func:`icd`.
-    """
-    try:
-        folder = os.path.join(_cache_home(environ), _FOLDER)
-    except CacheError:
-        return False
-    split = [os.path.split(path) for path in paths.split(":") if path]
-    return bool(split) and all(head == folder and _NAME.fullmatch(name) for head, name in split)
-
-
 def _error(folder: str, why: str) -> CacheError:
     return CacheError(
         f"no ICD can be written to {folder!r} ({why}): set {_VARIABLE} to a folder of your own"
@@ -87,7 +69,7 @@ def _cache_home(environ: Mapping[str, str]) -> str:
         return own
     home = os.path.expanduser("~/.cache")
     if not os.path.isabs(home):
-        raise _error(os.path.join(home, _FOLDER), "this user has no home folder")
+        raise _error(os.path.join(home, _glvnd.OWN_FOLDER), "this user has no home folder")
     return home
 
 
@@ -99,9 +81,9 @@ def _private_folder(home: str) -> int:
     try:
         _check(home, os.fstat(parent))
         with contextlib.suppress(FileExistsError):
-            os.mkdir(_FOLDER, _OURS, dir_fd=parent)
+            os.mkdir(_glvnd.OWN_FOLDER, _OURS, dir_fd=parent)
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-        folder = os.open(_FOLDER, flags, dir_fd=parent)
+        folder = os.open(_glvnd.OWN_FOLDER, flags, dir_fd=parent)
     finally:
         os.close(parent)
     try:

@@ -141,14 +141,14 @@ def _search(dated: tuple[tuple[str, int], ...], kernel: str | None) -> Userland:
     versions: dict[str | None, dict[str, str]] = {}
     for copy in _copies(dated, kernel):
         versions.setdefault(copy.version, {}).setdefault(copy.library, copy.path)
-    version = kernel if kernel in versions or not versions else next(iter(versions))
+    version = kernel if kernel in versions else next(iter(versions), None)
     names = dict.fromkeys(name for needs in _SIBLINGS.values() for name in needs)
     siblings = {
         name: sibling
         for name in (names if versions else ())
         if (sibling := _first_file(directories, f"libnvidia-{name}.so.{version}")) is not None
     }
-    nvml = _first_file(directories, f"libnvidia-ml.so.{version}")
+    nvml = _first_file(directories, f"libnvidia-ml.so.{version or kernel}")
     return Userland(version, versions.get(version, {}), siblings, nvml)
 
 
@@ -163,7 +163,8 @@ def _copies(dated: tuple[tuple[str, int], ...], kernel: str | None) -> tuple[Cop
 
 def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
     if own := environ.get(DIRECTORY_VARIABLE):
-        yield os.path.abspath(os.path.expanduser(own))
+        with contextlib.suppress(OSError):  # A relative one, in a folder that is gone.
+            yield os.path.abspath(os.path.expanduser(own))
     yield from _loader.library_path(environ)
     for library in VENDOR_LIBRARIES:
         yield from map(os.path.dirname, _loader.cached(f"lib{library}_nvidia.so.0", root))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,10 @@ DIRECTORIES_VARIABLE = "__EGL_VENDOR_LIBRARY_DIRS"
 _DEFAULT_DIRECTORIES = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
 _VENDOR_LIBRARY = b"libEGL_nvidia.so"
 
+OWN_FOLDER, OWN_ICD = "moderngl_colab", "10_nvidia_{}.json"
+"""Where the ICD lies that other programs are given, and what it is called."""
+_OWN = re.compile(rf"/{OWN_FOLDER}/{OWN_ICD.format('[0-9a-f]{16}')}$")
+
 
 class ICD(NamedTuple):
     """One vendor's description file."""
@@ -54,7 +59,13 @@ def library_of(icd: ICD) -> str | None:
         library = json.loads(_files.read_text(icd.path))["ICD"]["library_path"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return library if isinstance(library, str) and library else None
+    if not isinstance(library, str) or not library or "\0" in library:
+        return None
+    try:
+        os.fsencode(library)
+    except UnicodeEncodeError:  # A lone surrogate is in no path.
+        return None
+    return library
 
 
 def icd_content(library: str) -> bytes:
@@ -66,9 +77,19 @@ def icd_content(library: str) -> bytes:
 
 
 def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The name of the variable by which the user chose the vendors, or None."""
+    """The name of the variable by which the user chose the vendors, or None.
+
+    What this library gives to other programs is no choice of the user's.
+    """
     # libglvnd takes the first of the two that is there, an empty one too.
-    return next((v for v in (FILENAMES_VARIABLE, DIRECTORIES_VARIABLE) if v in environ), None)
+    if FILENAMES_VARIABLE in environ and not _is_ours(environ[FILENAMES_VARIABLE]):
+        return FILENAMES_VARIABLE
+    return DIRECTORIES_VARIABLE if DIRECTORIES_VARIABLE in environ else None
+
+
+def _is_ours(filenames: str) -> bool:
+    paths = [path for path in filenames.split(":") if path]
+    return bool(paths) and all(path == os.devnull or _OWN.search(path) for path in paths)
 
 
 def icds(libegl: str | None = None, environ: Mapping[str, str] = os.environ) -> tuple[ICD, ...]:
@@ -79,9 +100,10 @@ def icds(libegl: str | None = None, environ: Mapping[str, str] = os.environ) -> 
             differ from the distribution's. Without it, the distribution's.
         environ: where libglvnd's variables are read.
     """
-    if FILENAMES_VARIABLE in environ:
+    choice = user_choice(environ)
+    if choice == FILENAMES_VARIABLE:
         return tuple(map(_read_icd, filter(None, environ[FILENAMES_VARIABLE].split(":"))))
-    if DIRECTORIES_VARIABLE in environ:
+    if choice == DIRECTORIES_VARIABLE:
         directories = tuple(filter(None, environ[DIRECTORIES_VARIABLE].split(":")))
     else:
         directories = _DEFAULT_DIRECTORIES if libegl is None else _vendor_directories(libegl)
@@ -105,8 +127,9 @@ def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
     present = icds(libegl)
     if library is None or user_choice() is not None:
         quick = [icd.path for icd in present if not icd.waits]
-        slow = len(quick) < len(present)
-        with _process.environment({FILENAMES_VARIABLE: ":".join(quick)} if slow else {}):
+        ours = user_choice() != FILENAMES_VARIABLE and FILENAMES_VARIABLE in os.environ
+        differs = ours or len(quick) < len(present)
+        with _process.environment({FILENAMES_VARIABLE: ":".join(quick)} if differs else {}):
             yield
         return
     others = [icd.path for icd in present if not icd.waits and not icd.is_nvidia]

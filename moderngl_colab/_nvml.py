@@ -24,8 +24,6 @@ class GPU(NamedTuple):
     """In bytes."""
     uuid: str | None = None
     """``"GPU-..."``."""
-    pci_bus_id: str | None = None
-    """For instance ``"00000000:00:04.0"``."""
 
 
 class Answer(NamedTuple):
@@ -91,13 +89,11 @@ def _gpu(index: int) -> GPU:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     mode = _said(pynvml.nvmlDeviceGetMigMode, handle)  # Cards without MIG say "not supported".
     memory = _said(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    pci = _said(pynvml.nvmlDeviceGetPciInfo, handle)
     return GPU(
         _text(pynvml.nvmlDeviceGetName, handle) or _NAMELESS,
         mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
         memory.total if memory is not None and 0 < memory.total < _MOST_MEMORY else None,
         _text(pynvml.nvmlDeviceGetUUID, handle),
-        None if pci is None else _text(lambda: pci.busId),
     )
 
 

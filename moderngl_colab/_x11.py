@@ -115,7 +115,11 @@ def answers(display: str) -> bool:
 def _listens(address: str) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_TIMEOUT)
-        return connection.connect_ex(address) == 0
+        try:
+            connection.connect(address)
+        except (OSError, ValueError):  # A path may be too long for a socket, too.
+            return False
+        return True
 
 
 def lock(number: int) -> str:

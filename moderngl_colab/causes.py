@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from moderngl_colab import devices
-from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
+from moderngl_colab.errors import Outcome, StrategyFailed, StrategyUnavailable
 
 if TYPE_CHECKING:
     from moderngl_colab import _driver, _nvml
@@ -37,13 +37,7 @@ __all__ = [
 
 def no_gpu() -> StrategyUnavailable | None:
     """No NVIDIA GPU is given to this process; None where one is."""
-    from moderngl_colab.findings import hardware, mesa
-    from moderngl_colab.survey import glance
-
-    machine = glance()
-    return _raised(
-        mesa.d3d12_forbidden(machine) or hardware.wsl2(machine) or hardware.driver_absent(machine)
-    )
+    return _raised(_no_gpu())
 
 
 def hidden() -> StrategyUnavailable | None:
@@ -139,19 +133,30 @@ def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable 
         library: the half of the driver that is needed.
         driver: the userland that was found.
     """
+    if (absent := _no_gpu()) is not None:
+        return _unavailable(absent)
     from moderngl_colab.survey import look
 
     return _raised(_obstacle(look()._replace(userland=driver), library))
 
 
+def _no_gpu() -> Finding | None:
+    from moderngl_colab.findings import hardware
+    from moderngl_colab.survey import glance
+
+    machine = glance()
+    if (wsl2 := hardware.wsl2(machine)) is not None:
+        from moderngl_colab.findings import mesa
+
+        return mesa.d3d12_forbidden(machine) or wsl2
+    return hardware.driver_absent(machine)
+
+
 def _obstacle(machine: Machine, library: Library) -> Finding | None:
-    from moderngl_colab.findings import hardware, mesa, userland
+    from moderngl_colab.findings import hardware, userland
 
     return (
-        mesa.d3d12_forbidden(machine)
-        or hardware.wsl2(machine)
-        or hardware.driver_absent(machine)
-        or hardware.device_permission(machine)
+        hardware.device_permission(machine)
         or hardware.device_cgroup(machine)
         or userland.userland_absent(machine, library)
         or userland.userland_mismatch(machine, library)
@@ -169,6 +174,8 @@ def not_listed(
         observed: what is to be said if nothing on the machine explains it.
         error: what the loader said, where libEGL_nvidia could not be opened.
     """
+    if (absent := _no_gpu()) is not None:
+        return _unavailable(absent)
     from moderngl_colab.findings import userland
     from moderngl_colab.findings.process import ASK_SMI
     from moderngl_colab.remedies import give_graphics
@@ -218,10 +225,12 @@ def _explanation(machine: Machine) -> Finding | None:
 
 def _with_nvml(machine: Machine) -> tuple[Machine, _nvml.Answer]:
     from moderngl_colab import _nvml
-    from moderngl_colab.machine import Examined
+    from moderngl_colab.machine import Examined, Trial
 
     nvml = _nvml.ask(machine.userland.nvml)
-    return machine._replace(examined=Examined(nvml=nvml)), nvml
+    # It was tried, or nobody would ask.
+    trial = Trial("egl", Outcome.FAILED, "")
+    return machine._replace(examined=Examined(nvml=nvml), trials=(trial,)), nvml
 
 
 def _raised(finding: Finding | None) -> StrategyUnavailable | None:

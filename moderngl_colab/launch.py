@@ -69,8 +69,8 @@ def prepare_environment(device: int | None = None) -> dict[str, str]:
     Nothing is changed in this process; no library is opened, and no context is made. Where EGL
     serves, an ICD is written to ``$XDG_CACHE_HOME/moderngl_colab`` (``~/.cache``), once. It names
     NVIDIA's vendor library alone, so that no program is on the CPU without a word. A choice of
-    vendors by the user stays as it is. On WSL2 and on a Jetson nothing is to be mended, and nothing
-    is set.
+    vendors by the user stays as it is. On WSL2, and on a Jetson without ``/dev/nvidia0``, nothing is
+    to be mended, and nothing is set.
 
     Arguments:
         device: which of NVIDIA's EGL devices MuJoCo, VTK, pyglet and glcontext take, from 0;
@@ -89,8 +89,12 @@ def prepare_environment(device: int | None = None) -> dict[str, str]:
     return prepare(device).variables()
 
 
-def prepare(device: int | None = None) -> Prepared:
+def prepare(device: int | None = None, environ: Mapping[str, str] | None = None) -> Prepared:
     """As :func:`prepare_environment`, with the ways to the GPU that it opens; nothing is written.
+
+    Arguments:
+        device: as there.
+        environ: the environment that the variables are to complete. Default: this process's.
 
     Raises:
         GPUContextError: as there.
@@ -103,8 +107,10 @@ def prepare(device: int | None = None) -> Prepared:
         refuse_foreign_systems()
     if device is not None:
         device = _integer(device)
-    machine = look(_environ())
-    if (known := blocking(machine)) is not None:
+    machine = look(os.environ if environ is None else environ)
+    known = blocking(machine)
+    # Who names a device has chosen, whatever CUDA's variable says.
+    if known is not None and (device is None or known.code != "gpu-hidden"):
         raise refused(known)
     _check(device, machine)
     if not machine.gpus:  # On a Jetson and on WSL2 every program has what it can have.
@@ -123,14 +129,6 @@ def prepare(device: int | None = None) -> Prepared:
     chosen = _glvnd.user_choice(machine.environ) is not None
     vendor = machine.userland.libraries["EGL"] if ways.egl_half else ""
     return Prepared(variables, None if chosen else vendor, ways.egl, ways.glx, ways.notes)
-
-
-def _environ() -> Mapping[str, str]:
-    """The environment, without an ICD of ours: it may be of a driver that is there no more."""
-    named = os.environ.get(_glvnd.FILENAMES_VARIABLE, "")
-    if not _cache.is_own(named):
-        return os.environ
-    return {k: v for k, v in os.environ.items() if k != _glvnd.FILENAMES_VARIABLE}
 
 
 def _variables(machine: Machine, ways: Ways) -> dict[str, str]:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from moderngl_colab import _driver, _kernel, _nvml
-from moderngl_colab.errors import Outcome
+from moderngl_colab import _driver, _kernel
+
+if TYPE_CHECKING:
+    from moderngl_colab import _nvml
+    from moderngl_colab.errors import Outcome
 
 __all__ = ["EGLDevice", "Examined", "Machine", "Trial", "Vendor"]
 
@@ -160,6 +163,12 @@ class Machine(NamedTuple):
     def trial(self, strategy: str) -> Trial | None:
         """What became of a strategy; None where it was not tried."""
         return next((trial for trial in self.trials if trial.strategy == strategy), None)
+
+    @property
+    def refused(self) -> bool:
+        """Whether NVIDIA's driver was tried, and did not serve."""
+        tried = any(trial.strategy in ("egl", "glx") for trial in self.trials)
+        return tried and not self.on_gpu
 
     @property
     def on_gpu(self) -> bool:

@@ -8,7 +8,6 @@ module's own: ``apt install libnvidia-gl-550`` brings another one (since 2026, o
 from __future__ import annotations
 
 import os
-import shlex
 
 from moderngl_colab import _driver
 from moderngl_colab._kernel import Node
@@ -169,7 +168,7 @@ def let_in(machine: Machine, node: Node) -> str:
             return "docker run --gpus all --security-opt label=disable ..."
         return "ask who is root here what SELinux or AppArmor forbids: ausearch -m avc -ts recent"
     if node.mode & _GROUPS != _GROUPS:
-        return _by_root(f"chmod a+rw {shlex.quote(node.path)}")
+        return _by_root(f"chmod a+rw {node.path}")
     if machine.platform == "docker":
         return f"docker run --gpus all --group-add {node.group} ..."
     if machine.platform == "kubernetes":
@@ -222,6 +221,8 @@ def other_programs(machine: Machine) -> str:
 
 def remove(machine: Machine, path: str) -> str:
     """What removes a file of the system's."""
+    import shlex
+
     return _as_root(machine, f"rm {shlex.quote(path)}")
 
 

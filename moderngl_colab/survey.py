@@ -8,7 +8,6 @@ milliseconds. What it takes a process of its own to ask is in
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -73,6 +72,8 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
         environ: the environment that counts.
         root: the directory that stands for ``/``.
     """
+    import shutil
+
     version = _files.read_text(os.path.join(root, "proc/version"))
     return glance(environ, root)._replace(
         gvisor=_GVISOR in version,

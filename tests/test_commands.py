@@ -49,6 +49,56 @@ def result(done: machines.Finished) -> tuple[int, str, str]:
 # ---- env -----------------------------------------------------------------------------------------
 
 
+def test_a_process_that_was_given_the_variables_still_falls_back_to_the_cpu(
+    command: Command,
+) -> None:
+    program = (
+        "import warnings, moderngl_colab as m; warnings.simplefilter('ignore')\n"
+        "ctx = m.get_gpu_context(); print(m.describe(ctx).strategy)"
+    )
+    fault = {"STANDIN_FAULT": "init,glx-context"}
+
+    done = command(
+        "container-graphics", "run", "--", sys.executable, "-P", "-c", program, env=fault
+    )
+
+    assert (done.returncode, done.stdout) == (0, "mesa\n")
+
+
+def test_env_given_twice_says_the_same(command: Command, tmp_path: Path) -> None:
+    first = json.loads(command("colab-no-path", "env", "--format", "json").stdout)
+    again = json.loads(command("colab-no-path", "env", "--format", "json", env=first).stdout)
+    name = "__EGL_VENDOR_LIBRARY_FILENAMES"
+
+    assert again[name] == first[name]
+    docker = command("colab-no-path", "env", "--format", "docker").stdout
+    assert command("colab-no-path", "env", "--format", "docker", env=first).stdout == docker
+    assert command("colab", "env", "--format", "docker").stdout == docker
+
+
+def test_a_device_may_be_named_whatever_cudas_variable_says(command: Command) -> None:
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+
+    assert command("colab", "env", env=hidden).returncode == 69
+    assert command("colab", "env", "--device", "0", env=hidden).returncode == 0
+
+
+def test_on_wsl2_mesa_kept_from_the_gpu_is_said(command: Command) -> None:
+    assert result(command("wsl2", "run", "--", "true", env={"LIBGL_ALWAYS_SOFTWARE": "1"})) == (
+        69,
+        "",
+        "moderngl-colab run: error: no OpenGL program can get the GPU here: LIBGL_ALWAYS_SOFTWARE "
+        "is set to 1, and that keeps Mesa on the CPU\n  fix: unset LIBGL_ALWAYS_SOFTWARE\n",
+    )
+
+
+def test_a_display_of_an_impossible_name_is_not_used(command: Command) -> None:
+    done = command("package", "run", "--", "true", env={"DISPLAY": ":" + "9" * 150})
+
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
 def test_env_prints_lines_for_a_shell(command: Command, tmp_path: Path) -> None:
     assert result(command("colab-no-path", "env")) == (
         0,

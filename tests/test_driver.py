@@ -320,3 +320,25 @@ def test_no_more_of_a_file_is_read_than_there_is_use_for(tmp_path: Path) -> None
         stream.truncate(1 << 40)
 
     assert alone(WITHOUT_MEMORY, str(endless)) == "16777216 5\n"
+
+
+def test_without_a_copy_there_is_no_version_but_nvml_is_found(disk: Disk) -> None:
+    disk.kernel(LINE)
+    disk.driver(MULTIARCH, parts="ml")
+
+    found = disk.find()
+
+    assert (found.version, found.libraries, found.siblings) == (None, {}, {})
+    assert found.nvml == str(disk.root / MULTIARCH / f"libnvidia-ml.so.{NEW}")
+
+
+def test_a_relative_directory_in_a_folder_that_is_gone_is_passed_over(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    disk.driver("usr/lib64-nvidia")
+
+    assert disk.egl(MODERNGL_COLAB_DRIVER_DIR="x") == "usr/lib64-nvidia/libEGL_nvidia.so.0"

@@ -30,7 +30,7 @@ LIB = str(driver.multiarch())
 CACHED = LIB.removeprefix("/usr")  # as the loader's cache spells it
 MEMORY = 15 << 30
 UUID = "GPU-57a2d10{0}-0c01-4ab0-9e11-00005eed000{0}"
-GPU = ["NVIDIA Stand-in GPU {0}", False, MEMORY, UUID, "00000000:0{0}:04.0"]
+GPU = ["NVIDIA Stand-in GPU {0}", False, MEMORY, UUID]
 BY_NAME = ("libEGL.so.1", "libGL.so.1", "libX11.so.6", "libXext.so.6", "libstdc++.so.6")
 
 
@@ -103,7 +103,7 @@ def test_nonsense_of_the_driver_is_no_answer(examined: Examined) -> None:
     assert report["nvml"] == {
         "error": None,
         "driver": None,
-        "gpus": [["GPU without a name", False, None, None, None]],
+        "gpus": [["GPU without a name", False, None, None]],
         "code": None,
         "says": "NVML lists GPU without a name",
     }
@@ -112,7 +112,7 @@ def test_nonsense_of_the_driver_is_no_answer(examined: Examined) -> None:
 def test_what_nvml_refuses_of_a_gpu_is_left_out(examined: Examined) -> None:
     report = examined("colab", env={"STANDIN_FAULT": "nvml-refuses"})
 
-    assert report["nvml"]["gpus"] == [["GPU without a name", False, None, None, None]]
+    assert report["nvml"]["gpus"] == [["GPU without a name", False, None, None]]
     assert (report["nvml"]["error"], report["nvml"]["code"]) == (None, None)
 
 
@@ -227,15 +227,16 @@ def test_a_library_that_is_no_library_is_told_by_the_loader(examined: Examined) 
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "words"),
+    ("text", "error"),
     [
-        ("a\\u0000b", "a\0b", "embedded null"),
-        ("/a\\ud800", "/a\ud800", "'utf-8' codec can't encode character"),
-        ("{}", "{}", "{}: cannot open shared object file"),
+        # These two are in no path, and so is no library of that name asked for.
+        ("a\\u0000b", None),
+        ("/a\\ud800", None),
+        ("{}", "{}: cannot open shared object file: No such file or directory"),
     ],
 )
 def test_an_icd_that_names_no_path_does_not_end_the_questions(
-    examined: Examined, text: str, name: str, words: str
+    examined: Examined, text: str, error: str | None
 ) -> None:
     icd = f'{{"file_format_version": "1.0.0", "ICD": {{"library_path": "{text}"}}}}'
     machine = dataclasses.replace(
@@ -245,7 +246,7 @@ def test_an_icd_that_names_no_path_does_not_end_the_questions(
 
     report = examined(machine)
 
-    assert report["opened"][name].startswith(words)
+    assert report["opened"].get(text) == error
     assert report["unanswered"] == {}
     assert report["devices"] is not None
 

@@ -468,8 +468,8 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         refusing(failed("mesa", "libEGL lists none", "mesa-absent")),
         Finding(
             "mesa-absent",
-            WARNING,
-            "libEGL lists none",
+            ERROR,
+            "Mesa gives no context, not even on the CPU: libEGL lists none",
             (),
             "apt-get update && apt-get install -y libegl-mesa0 libgl1-mesa-dri",
         ),
@@ -694,6 +694,20 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             "unset MODERNGL_COLAB_STRATEGIES",
         ),
     ),
+    "driver-crash, avoided": (
+        refusing(
+            failed("egl", "ended by SIGSEGV (11)", "driver-crash"),
+            trial("glx"),
+            environ={"MODERNGL_COLAB_STRATEGIES": "glx,mesa"},
+        ),
+        Finding(
+            "driver-crash",
+            NOTE,
+            "egl: ended by SIGSEGV (11)",
+            (),
+            "export MODERNGL_COLAB_STRATEGIES=glx,mesa",
+        ),
+    ),
     "driver-crash, of no consequence": (
         healthy(trials=(trial("egl"), trial("glx"), failed("mesa", "SIGSEGV", "driver-crash"))),
         Finding(
@@ -791,6 +805,28 @@ def test_an_icd_of_a_driver_that_is_not_there_is_not_to_be_removed() -> None:
     machine = refusing(**driver_of(GONE), vendors=(dangling, MESA_ICD))
 
     assert [finding.code for finding in findings(machine)] == ["userland-absent"]
+
+
+@pytest.mark.parametrize("strategy", ["mesa"])
+@pytest.mark.parametrize("changes", [{"xvfb": None}, {"jetson": True}])
+def test_what_was_not_tried_is_not_said_to_have_failed(
+    strategy: str, changes: dict[str, Any]
+) -> None:
+    assert findings(HEALTHY._replace(trials=(trial(strategy),), **changes)) == ()
+
+
+def test_the_variable_that_wins_in_libglvnd_is_the_one_that_counts() -> None:
+    both = {"__GLX_VENDOR_LIBRARY_NAME": "mesa", "__GLX_FORCE_VENDOR_LIBRARY_0": "nvidia"}
+
+    assert findings(refusing(trial("glx"), failed("egl", "no", "x"), environ=both)) == ()
+
+
+def test_on_wsl2_only_what_keeps_mesa_from_the_gpu_blocks_programs() -> None:
+    wsl = BARE._replace(nodes=(Node("/dev/dxg"),), wsl_libraries=True, d3d12=True, trials=())
+    forced = wsl._replace(environ={"LIBGL_ALWAYS_SOFTWARE": "1"})
+    found = [blocking(machine) for machine in (wsl, forced, wsl._replace(wsl_libraries=False))]
+
+    assert [finding and finding.code for finding in found] == [None, "software-forced", "wsl2"]
 
 
 def test_gvisor_is_told_before_anybody_tries() -> None:

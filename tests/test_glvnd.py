@@ -152,3 +152,25 @@ def test_the_users_choice_is_left_alone(
 
     with _glvnd.offering("/opt/libEGL_nvidia.so.0", system):
         assert dict(os.environ) == before
+
+
+def test_what_this_library_gives_to_other_programs_is_no_choice_of_the_users(
+    tmp_path: Path,
+) -> None:
+    ours = f"{tmp_path}/moderngl_colab/10_nvidia_{'0' * 16}.json"
+    environ = {"__EGL_VENDOR_LIBRARY_FILENAMES": ours}
+
+    assert _glvnd.user_choice(environ) is None
+    assert _glvnd.icds(environ=environ) == _glvnd.icds(environ={})
+    assert _glvnd.user_choice({"__EGL_VENDOR_LIBRARY_FILENAMES": os.devnull}) is None
+    for others in (f"{ours}:/usr/share/glvnd/egl_vendor.d/50_mesa.json", "", f"{ours}x"):
+        environ["__EGL_VENDOR_LIBRARY_FILENAMES"] = others
+        assert _glvnd.user_choice(environ) == "__EGL_VENDOR_LIBRARY_FILENAMES"
+
+
+@pytest.mark.parametrize("library", ["a\\u0000b", "lib\\ud800.so", ""])
+def test_an_icd_that_names_no_path_names_nothing(tmp_path: Path, library: str) -> None:
+    path = tmp_path / "icd.json"
+    path.write_text(f'{{"ICD": {{"library_path": "{library}"}}}}')
+
+    assert _glvnd.library_of(_glvnd.ICD(str(path))) is None

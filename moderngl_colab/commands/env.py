@@ -8,9 +8,11 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 
-from moderngl_colab import _glvnd, _x11, commands, launch
+from moderngl_colab import _glvnd, _loader, _x11, commands, launch
 from moderngl_colab.errors import GPUContextError
+from moderngl_colab.findings import dispatch
 
 __all__ = [
     "HELP",
@@ -28,6 +30,11 @@ UNAVAILABLE = 69
 """As sysexits.h has it; os.EX_UNAVAILABLE is not there on every system."""
 
 _VENDORS = "/etc/glvnd/egl_vendor.d"
+# What this shell may have been given already.
+_GIVEN = frozenset(
+    {_loader.PATH_VARIABLE, _glvnd.FILENAMES_VARIABLE, _glvnd.DIRECTORIES_VARIABLE}
+    | {dispatch.GLX_VARIABLE, "MUJOCO_GL", "DISPLAY"}
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print them. The exit status is one of sysexits.h, as :func:`prepared` says."""
-    found = prepared("env", arguments.device)
+    # An image is not to lack what this shell has.
+    environ = _of_an_image() if arguments.format == "docker" else None
+    found = prepared("env", arguments.device, environ)
     if isinstance(found, int):
         return found
     if arguments.format == "docker":
@@ -65,18 +74,21 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "--device",
         type=int,
         metavar="D",
-        help="the EGL device that MuJoCo, VTK, pyglet and glcontext take, from 0",
+        help="the EGL device that MuJoCo, VTK, pyglet and glcontext take, from 0; programs get no "
+        "display then, for GLX cannot choose",
     )
 
 
-def prepared(command: str, device: int | None) -> launch.Prepared | int:
+def prepared(
+    command: str, device: int | None, environ: Mapping[str, str] | None = None
+) -> launch.Prepared | int:
     """What a program is to be started with; or the exit status, once it is said why not.
 
     The statuses are EX_USAGE (64) for a device that is not there, and EX_UNAVAILABLE (69) where no
     program can get the GPU.
     """
     try:
-        found = launch.prepare(device)
+        found = launch.prepare(device, environ)
     except ValueError as error:
         return said(command, str(error), commands.USAGE)
     except GPUContextError as error:
@@ -140,6 +152,10 @@ def _print_dockerfile(variables: dict[str, str]) -> int:
     lines = [f"ENV {name}={_in_dockerfile(value)}" for name, value in given.items()]
     lines += [f"RUN mkdir -p {_VENDORS} && echo '{icd}' >{_VENDORS}/10_nvidia.json"]
     return _print("\n".join(lines))
+
+
+def _of_an_image() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _GIVEN}
 
 
 def _in_dockerfile(value: str) -> str:

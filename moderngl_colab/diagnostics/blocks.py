@@ -54,7 +54,8 @@ def verdict(data: Data) -> str:
 def _untried(findings: list[Data]) -> str:
     match sum(finding["severity"] == "error" for finding in findings):
         case 0:
-            return "nothing seen keeps the GPU away"
+            doubt = any(finding["severity"] == "warning" for finding in findings)
+            return f"{'something may keep' if doubt else 'nothing seen keeps'} the GPU away"
         case 1:
             return "1 finding keeps the GPU away"
         case number:

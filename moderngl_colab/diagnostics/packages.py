@@ -17,7 +17,6 @@ from moderngl_colab.machine import Machine
 
 __all__ = ["candidates", "stubs"]
 
-# Ubuntu's and NVIDIA's own, then Debian's.
 # Ubuntu's, of which one excludes the other, and Debian's, which belong together.
 _ALTERNATIVES = (
     ("libnvidia-gl-{}",),

@@ -74,9 +74,10 @@ def icd_override(machine: Machine) -> Finding | None:
 
 def glx_override(machine: Machine) -> Finding | None:
     """The user's own choice of GLX's vendor is another than NVIDIA's; it is obeyed."""
-    for variable in (GLX_VARIABLE, FORCED_GLX_VARIABLE):
-        if machine.environ.get(variable, "nvidia") != "nvidia" and machine.gpus:
-            return overridden(machine, variable)
+    for variable in (FORCED_GLX_VARIABLE, GLX_VARIABLE):  # libglvnd takes the first that is set.
+        if (value := machine.environ.get(variable)) is not None:
+            named = value == "nvidia" or not machine.gpus
+            return None if named else overridden(machine, variable)
     return None
 
 

@@ -77,10 +77,11 @@ def findings(machine: Machine) -> tuple[Finding, ...]:
     """
     if (foreign := hardware.not_linux(machine)) is not None:
         return (foreign,)
-    egl, drawn = machine.trial("egl"), any(trial.pixels for trial in machine.trials)
-    egl_serves = egl is not None and egl.on_gpu
-    # Without a GPU, GLX is needed only where Mesa cannot be had otherwise.
-    needs_glx = bool(machine.trials) and not egl_serves and bool(machine.gpus or not drawn)
+    drawn = any(trial.pixels for trial in machine.trials)
+    # What was not tried is not held against a machine. Without a GPU, GLX is needed only where Mesa
+    # cannot be had otherwise.
+    first = machine.trial("egl") or machine.trial("glx")
+    needs_glx = first is not None and not first.on_gpu and bool(machine.gpus or not drawn)
     of_glx = _OF_GLX if needs_glx else ()
     halves = (
         (_OF_EGL, of_glx) if "EGL" in machine.userland.libraries else (of_glx[:1], _OF_EGL, of_glx)
@@ -100,7 +101,10 @@ def blocking(machine: Machine) -> Finding | None:
     Arguments:
         machine: what was seen by looking.
     """
-    return next(filter(None, (detect(machine) for detect in (*_OF_PROCESS, *_OF_DEVICES))), None)
+    # On WSL2 every program has the GPU, unless something keeps Mesa from it.
+    of_wsl2 = _OF_WSL2 if not (machine.wsl_libraries and machine.d3d12) else _OF_WSL2[:1]
+    detectors = (*_OF_PROCESS, *of_wsl2, *_OF_DEVICES)
+    return next(filter(None, (detect(machine) for detect in detectors)), None)
 
 
 def _weighed(machine: Machine, finding: Finding) -> Finding:

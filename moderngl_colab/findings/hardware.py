@@ -56,7 +56,7 @@ def wsl2(machine: Machine) -> Finding | None:
 
 def jetson(machine: Machine) -> Finding | None:
     """Tegra's driver needs libraries that other GPUs' drivers do not have."""
-    if not machine.jetson or machine.on_gpu:
+    if not machine.jetson or not machine.refused:
         return None
     opened = machine.examined.opened if machine.examined is not None else {}
     errors = tuple(text for name, text in opened.items() if text and "nvidia" in name)
@@ -179,7 +179,7 @@ def gvisor(machine: Machine) -> Finding | None:
     return Finding(
         "gvisor",
         # Where nobody tried, it may have been told.
-        Severity.ERROR if machine.trials else Severity.WARNING,
+        Severity.ERROR if machine.refused else Severity.WARNING,
         "this is gVisor, which passes the driver's graphics calls on only where it was told to",
         ("/proc/version is gVisor's",),
         "have runsc started with --nvproxy --nvproxy-allowed-driver-capabilities=all, and the "

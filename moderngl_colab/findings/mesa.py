@@ -95,8 +95,8 @@ def mesa_absent(machine: Machine) -> Finding | None:
         return None
     return Finding(
         "mesa-absent",
-        Severity.WARNING,
-        trial.reason,
+        Severity.ERROR,
+        f"Mesa gives no context, not even on the CPU: {trial.reason}",
         trial.stderr,
         remedies.install(machine, "mesa"),
     )

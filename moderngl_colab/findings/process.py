@@ -18,6 +18,7 @@ __all__ = [
     "wrong_thread",
 ]
 
+STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 ASK_SMI = "nvidia-smi shows whether the driver itself works"
 
 
@@ -84,15 +85,15 @@ def _fatal(machine: Machine, cause: Literal["driver-crash", "driver-hang"]) -> F
         if trial.cause == cause:
             # The chain never comes so far where an earlier one serves.
             spared = any(earlier.on_gpu for earlier in machine.trials[:number])
+            chosen = machine.environ.get(STRATEGIES_VARIABLE, "").replace(",", " ").split()
+            spared |= bool(chosen) and trial.strategy not in chosen
             others = ",".join(other.strategy for other in machine.trials if other.pixels)
             return Finding(
                 cause,
                 Severity.NOTE if spared else Severity.ERROR,
                 f"{trial.strategy}: {trial.reason}",
                 trial.stderr,
-                remedies.assign(machine, "MODERNGL_COLAB_STRATEGIES", others)
-                if others
-                else ASK_SMI,
+                remedies.assign(machine, STRATEGIES_VARIABLE, others) if others else ASK_SMI,
             )
     return _of_examination(machine, cause)
 

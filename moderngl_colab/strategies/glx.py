@@ -44,9 +44,10 @@ class NvidiaGLX:
             )
         if not _process.may_steer_loader():
             raise causes.privileged()
-        for variable in (VENDOR_VARIABLE, FORCED_VENDOR_VARIABLE):
-            if os.environ.get(variable, "nvidia") != "nvidia":
-                raise causes.overridden(variable)
+        # libglvnd takes the first that is set.
+        chosen = [name for name in (FORCED_VENDOR_VARIABLE, VENDOR_VARIABLE) if name in os.environ]
+        if chosen and os.environ[chosen[0]] != "nvidia":
+            raise causes.overridden(chosen[0])
         if (kept := causes.no_gpu() or causes.hidden()) is not None:
             raise kept
         driver = _driver.find()
@@ -80,6 +81,8 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
     from moderngl_colab import _xvfb  # It imports subprocess, which few processes need.
 
     chosen = os.environ.get(VENDOR_VARIABLE, vendor)
+    if chosen == "nvidia":  # which other programs are given by us, and which Mesa is not
+        chosen = vendor
     try:
         with _process.environment({VENDOR_VARIABLE: chosen}), _xvfb.shared() as display:
             context = gl.create_glx(version, display.name, chosen)
