@@ -69,8 +69,8 @@ def prepare_environment(device: int | None = None) -> dict[str, str]:
     Nothing is changed in this process; no library is opened, and no context is made. Where EGL
     serves, an ICD is written to ``$XDG_CACHE_HOME/moderngl_colab`` (``~/.cache``), once. It names
     NVIDIA's vendor library alone, so that no program is on the CPU without a word. A choice of
-    vendors by the user stays as it is. On WSL2, and on a Jetson without ``/dev/nvidia0``, nothing is
-    to be mended, and nothing is set.
+    vendors by the user stays as it is. On WSL2, and on a Jetson without ``/dev/nvidia0``, nothing
+    is to be mended, and nothing is set.
 
     Arguments:
         device: which of NVIDIA's EGL devices MuJoCo, VTK, pyglet and glcontext take, from 0;
