@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAMS
+from conftest import PROGRAMS, without_noise
 
 from rig import driver, machines, remedies
 from rig.layout import Placed
@@ -43,7 +43,7 @@ def command(python: Python, tmp_path: Path) -> Command:
 
 
 def result(done: machines.Finished) -> tuple[int, str, str]:
-    return done.returncode, done.stdout, done.stderr
+    return done.returncode, done.stdout, without_noise(done.stderr)
 
 
 # ---- env -----------------------------------------------------------------------------------------
@@ -253,6 +253,7 @@ print(status, said.getvalue().splitlines()[1:])
 
 FOREIGN = """
 import os, signal, sys
+import shutil, subprocess  # They look at what the system is.
 for name in ("resource", "fcntl", "termios", "pwd", "grp"):
     sys.modules[name] = None
 for name in ("geteuid", "getuid", "getegid", "getgid", "uname", "memfd_create", "EX_UNAVAILABLE",
