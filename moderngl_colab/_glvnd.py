@@ -21,7 +21,10 @@ from moderngl_colab import _files, _process
 __all__ = [
     "DIRECTORIES_VARIABLE",
     "FILENAMES_VARIABLE",
+    "FORCED_GLX_VARIABLE",
+    "GLX_VARIABLE",
     "ICD",
+    "glx_choice",
     "icd_content",
     "icds",
     "library_of",
@@ -32,6 +35,8 @@ __all__ = [
 
 FILENAMES_VARIABLE = "__EGL_VENDOR_LIBRARY_FILENAMES"
 DIRECTORIES_VARIABLE = "__EGL_VENDOR_LIBRARY_DIRS"
+GLX_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
+FORCED_GLX_VARIABLE = "__GLX_FORCE_VENDOR_LIBRARY_0"
 
 _DEFAULT_DIRECTORIES = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
 _VENDOR_LIBRARY = b"libEGL_nvidia.so"
@@ -85,6 +90,12 @@ def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
     if FILENAMES_VARIABLE in environ and not _is_ours(environ[FILENAMES_VARIABLE]):
         return FILENAMES_VARIABLE
     return DIRECTORIES_VARIABLE if DIRECTORIES_VARIABLE in environ else None
+
+
+def glx_choice(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The name of the variable by which GLX's vendor was chosen, or None."""
+    # libglvnd takes the first of the two that is there, for the first screen.
+    return next((v for v in (FORCED_GLX_VARIABLE, GLX_VARIABLE) if v in environ), None)
 
 
 def _is_ours(filenames: str) -> bool:

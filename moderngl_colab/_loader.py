@@ -26,7 +26,7 @@ def library_path(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 def cached(name: str, root: str = "/") -> list[str]:
     """The paths of a library in the loader's cache, ``/etc/ld.so.cache``."""
-    content, wanted = _files.read(os.path.join(root, "etc/ld.so.cache")), os.fsencode(f"/{name}\0")
+    content, wanted = _cache(os.path.join(root, "etc/ld.so.cache")), os.fsencode(f"/{name}\0")
     paths, end = [], content.find(wanted)
     while end >= 0:
         path = content[content.rfind(b"\0", 0, end) + 1 : end + len(wanted) - 1]
@@ -34,6 +34,20 @@ def cached(name: str, root: str = "/") -> list[str]:
             paths.append(os.path.join(root, os.fsdecode(path).lstrip("/")))
         end = content.find(wanted, end + 1)
     return paths
+
+
+def _cache(path: str) -> bytes:
+    """Its content; read again when it has changed, for it is long, and asked for each library."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return b""
+    return _read(path, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: str, *_: int) -> bytes:
+    return _files.read(path)
 
 
 def where(name: str, environ: Mapping[str, str] = os.environ, root: str = "/") -> str | None:

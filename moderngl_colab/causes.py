@@ -158,9 +158,7 @@ def _obstacle(machine: Machine, library: Library) -> Finding | None:
     return (
         hardware.device_permission(machine)
         or hardware.device_cgroup(machine)
-        or userland.userland_absent(machine, library)
-        or userland.userland_mismatch(machine, library)
-        or userland.userland_partial(machine, library)
+        or userland.obstacle(machine, library)
     )
 
 
@@ -177,8 +175,7 @@ def not_listed(
     if (absent := _no_gpu()) is not None:
         return _unavailable(absent)
     from moderngl_colab.findings import userland
-    from moderngl_colab.findings.process import ASK_SMI
-    from moderngl_colab.remedies import give_graphics
+    from moderngl_colab.remedies import ASK_SMI, give_graphics
     from moderngl_colab.survey import look
 
     machine = look()._replace(userland=driver)
@@ -206,7 +203,7 @@ def refused(
         driver: the userland that was asked.
         cause: the code for the case that nothing else explains it.
     """
-    from moderngl_colab.findings.process import ASK_SMI
+    from moderngl_colab.remedies import ASK_SMI
     from moderngl_colab.survey import look
 
     machine, nvml = _with_nvml(look()._replace(userland=driver))

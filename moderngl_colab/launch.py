@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from moderngl_colab import _cache, _glvnd, _loader
 from moderngl_colab.errors import GPUContextError
-from moderngl_colab.findings import dispatch
 from moderngl_colab.findings.every import blocking
 from moderngl_colab.machine import Machine
 from moderngl_colab.survey import look
@@ -134,7 +133,7 @@ def prepare(device: int | None = None, environ: Mapping[str, str] | None = None)
 def _variables(machine: Machine, ways: Ways) -> dict[str, str]:
     variables = {}
     if ways.glx_half:
-        variables[dispatch.GLX_VARIABLE] = "nvidia"
+        variables[_glvnd.GLX_VARIABLE] = "nvidia"
     if "MUJOCO_GL" not in machine.environ:
         # It sets PYOPENGL_PLATFORM by this.
         variables["MUJOCO_GL"] = "egl" if ways.egl or not ways.glx else "glfw"

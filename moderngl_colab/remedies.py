@@ -14,7 +14,9 @@ from moderngl_colab._kernel import Node
 from moderngl_colab.machine import Machine
 
 __all__ = [
+    "ASK_SMI",
     "PROGRAM",
+    "STRATEGIES_VARIABLE",
     "agree",
     "anew",
     "assign",
@@ -34,6 +36,8 @@ __all__ = [
 # Reading and writing, for everybody and for the group.
 _EVERYBODYS, _GROUPS = 0o006, 0o060
 
+ASK_SMI = "nvidia-smi shows whether the driver itself works"
+STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 PROGRAM = "python -m moderngl_colab"
 _NOTEBOOKS = ("colab", "kaggle")
 
@@ -134,7 +138,7 @@ def _unpack(machine: Machine) -> str:
 def give_d3d12(machine: Machine) -> str:
     """What gives OpenGL the GPU on WSL2; where it has it, what spares the other ways."""
     if machine.on_gpu:
-        return assign(machine, "MODERNGL_COLAB_STRATEGIES", "mesa")
+        return assign(machine, STRATEGIES_VARIABLE, "mesa")
     if not machine.d3d12:
         return install(machine, "mesa")
     if machine.wsl_libraries:

@@ -75,11 +75,12 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
     import shutil
 
     version = _files.read_text(os.path.join(root, "proc/version"))
+    userland = _driver.find(environ, root)
     return glance(environ, root)._replace(
         gvisor=_GVISOR in version,
         copies=_driver.copies(environ, root),
-        userland=_driver.find(environ, root),
-        loader=dict(_found_by_loader(environ, root)),
+        userland=userland,
+        loader=dict(_found_by_loader(userland, environ, root)),
         vendors=tuple(_vendor(icd, environ, root) for icd in _glvnd.icds(environ=environ)),
         xvfb=shutil.which("Xvfb", path=environ.get("PATH")),
         late=_late(),
@@ -88,8 +89,9 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
     )
 
 
-def _found_by_loader(environ: Mapping[str, str], root: str) -> Iterator[tuple[str, str]]:
-    userland = _driver.find(environ, root)
+def _found_by_loader(
+    userland: _driver.Userland, environ: Mapping[str, str], root: str
+) -> Iterator[tuple[str, str]]:
     wanted = {f"lib{name}_nvidia.so.0": "" for name in _driver.VENDOR_LIBRARIES}
     wanted |= {f"lib{name}_nvidia.so.0": path for name, path in userland.libraries.items()}
     wanted |= {os.path.basename(path): path for path in userland.siblings.values()}

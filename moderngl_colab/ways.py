@@ -43,7 +43,10 @@ def tell(machine: Machine) -> Ways:
         GPUContextError: nothing does.
     """
     chosen_glx = dispatch.glx_override(machine)
-    of_egl, of_glx = _obstacle(machine, "EGL"), chosen_glx or _obstacle(machine, "GLX")
+    of_egl, of_glx = (
+        userland.obstacle(machine, "EGL"),
+        chosen_glx or userland.obstacle(machine, "GLX"),
+    )
     path = list(dict.fromkeys(map(os.path.dirname, _not_found(machine, []))))
     missed = set(_not_found(machine, path))
     needed = set(machine.userland.siblings.values())
@@ -86,14 +89,6 @@ def _override(machine: Machine) -> Finding | None:
         if vendor.is_nvidia and (vendor.found or "/" not in str(vendor.library)):
             return None
     return dispatch.icd_override(machine) or dispatch.icd_broken(machine)
-
-
-def _obstacle(machine: Machine, library: userland.Library) -> Finding | None:
-    return (
-        userland.userland_absent(machine, library)
-        or userland.userland_mismatch(machine, library)
-        or userland.userland_partial(machine, library)
-    )
 
 
 def _finds(machine: Machine, name: str) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 
 from moderngl_colab import _glvnd, _loader, _x11, commands, launch
 from moderngl_colab.errors import GPUContextError
-from moderngl_colab.findings import dispatch
 
 __all__ = [
     "HELP",
@@ -33,7 +32,7 @@ _VENDORS = "/etc/glvnd/egl_vendor.d"
 # What this shell may have been given already.
 _GIVEN = frozenset(
     {_loader.PATH_VARIABLE, _glvnd.FILENAMES_VARIABLE, _glvnd.DIRECTORIES_VARIABLE}
-    | {dispatch.GLX_VARIABLE, "MUJOCO_GL", "DISPLAY"}
+    | {_glvnd.GLX_VARIABLE, "MUJOCO_GL", "DISPLAY"}
 )
 
 

@@ -21,10 +21,6 @@ __all__ = [
     "unopened",
 ]
 
-GLX_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
-FORCED_GLX_VARIABLE = "__GLX_FORCE_VENDOR_LIBRARY_0"
-"""What libglvnd takes before the other, for the first screen."""
-
 _SYSTEM = ("/lib", "/usr/lib", "/.singularity.d/", "/run/opengl-driver/")
 
 
@@ -74,17 +70,16 @@ def icd_override(machine: Machine) -> Finding | None:
 
 def glx_override(machine: Machine) -> Finding | None:
     """The user's own choice of GLX's vendor is another than NVIDIA's; it is obeyed."""
-    for variable in (FORCED_GLX_VARIABLE, GLX_VARIABLE):  # libglvnd takes the first that is set.
-        if (value := machine.environ.get(variable)) is not None:
-            named = value == "nvidia" or not machine.gpus
-            return None if named else overridden(machine, variable)
-    return None
+    choice = _glvnd.glx_choice(machine.environ)
+    if choice is None or machine.environ[choice] == "nvidia" or not machine.gpus:
+        return None
+    return overridden(machine, choice)
 
 
 def overridden(machine: Machine, variable: str) -> Finding:
     """A variable of libglvnd's that leaves NVIDIA out."""
     value = machine.environ[variable] or "nothing"
-    software = value == "mesa" and variable in (GLX_VARIABLE, FORCED_GLX_VARIABLE)
+    software = value == "mesa" and variable in (_glvnd.GLX_VARIABLE, _glvnd.FORCED_GLX_VARIABLE)
     # One that libglvnd reads only where the first is not set would take its place.
     others = [_glvnd.DIRECTORIES_VARIABLE] if variable == _glvnd.FILENAMES_VARIABLE else []
     return Finding(

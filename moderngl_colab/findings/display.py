@@ -71,7 +71,7 @@ def glx_refused(machine: Machine) -> Finding | None:
             f"to {GLX_REFUSED}",
             *trial.stderr,
         ),
-        trial.remedy or "nvidia-smi shows whether the driver itself works",
+        trial.remedy or remedies.ASK_SMI,
     )
 
 

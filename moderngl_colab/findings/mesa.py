@@ -18,7 +18,6 @@ __all__ = [
     "strategies_narrowed",
 ]
 
-STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 
 _STDCXX = "libstdc++.so.6"
 _SOFTWARE = {
@@ -54,15 +53,15 @@ def software_forced(machine: Machine) -> Finding | None:
 
 def strategies_narrowed(machine: Machine) -> Finding | None:
     """Our own variable leaves out the strategies that lead to NVIDIA's driver."""
-    value = machine.environ.get(STRATEGIES_VARIABLE, "").strip()
+    value = machine.environ.get(remedies.STRATEGIES_VARIABLE, "").strip()
     if not value or not machine.gpus or {"egl", "glx"} & set(value.replace(",", " ").split()):
         return None
     return Finding(
         "software-forced",
         Severity.ERROR,
-        f"{STRATEGIES_VARIABLE} is set to {value}, and that leaves NVIDIA's driver out",
+        f"{remedies.STRATEGIES_VARIABLE} is set to {value}, and that leaves NVIDIA's driver out",
         (),
-        remedies.unset(machine, STRATEGIES_VARIABLE),
+        remedies.unset(machine, remedies.STRATEGIES_VARIABLE),
     )
 
 

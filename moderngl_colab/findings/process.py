@@ -18,9 +18,6 @@ __all__ = [
     "wrong_thread",
 ]
 
-STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
-ASK_SMI = "nvidia-smi shows whether the driver itself works"
-
 
 def privileged(machine: Machine) -> Finding | None:
     """Real and effective ids differ: which libraries are loaded is not ours to say."""
@@ -74,7 +71,7 @@ def driver_refused(machine: Machine) -> Finding | None:
                 Severity.ERROR,
                 f"{trial.strategy}: {trial.reason}",
                 trial.stderr,
-                trial.remedy or ASK_SMI,
+                trial.remedy or remedies.ASK_SMI,
             )
     return None
 
@@ -85,7 +82,7 @@ def _fatal(machine: Machine, cause: Literal["driver-crash", "driver-hang"]) -> F
         if trial.cause == cause:
             # The chain never comes so far where an earlier one serves.
             spared = any(earlier.on_gpu for earlier in machine.trials[:number])
-            chosen = machine.environ.get(STRATEGIES_VARIABLE, "").replace(",", " ").split()
+            chosen = machine.environ.get(remedies.STRATEGIES_VARIABLE, "").replace(",", " ").split()
             spared |= bool(chosen) and trial.strategy not in chosen
             others = ",".join(other.strategy for other in machine.trials if other.pixels)
             return Finding(
@@ -93,7 +90,9 @@ def _fatal(machine: Machine, cause: Literal["driver-crash", "driver-hang"]) -> F
                 Severity.NOTE if spared else Severity.ERROR,
                 f"{trial.strategy}: {trial.reason}",
                 trial.stderr,
-                remedies.assign(machine, STRATEGIES_VARIABLE, others) if others else ASK_SMI,
+                remedies.assign(machine, remedies.STRATEGIES_VARIABLE, others)
+                if others
+                else remedies.ASK_SMI,
             )
     return _of_examination(machine, cause)
 
@@ -108,6 +107,6 @@ def _of_examination(
                 Severity.NOTE if machine.on_gpu else Severity.ERROR,
                 f"{question}: the process that asked for it {end}",
                 machine.examined.stderr if machine.examined else (),
-                ASK_SMI,
+                remedies.ASK_SMI,
             )
     return None

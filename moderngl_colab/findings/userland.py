@@ -15,6 +15,7 @@ __all__ = [
     "egl_broken",
     "fits",
     "glx_broken",
+    "obstacle",
     "path_hidden",
     "two_drivers",
     "unloadable",
@@ -200,11 +201,18 @@ def apt_stub(machine: Machine) -> Finding | None:
     )
 
 
+def obstacle(machine: Machine, library: Library = "EGL") -> Finding | None:
+    """What is wrong with a half of the driver, as far as looking tells."""
+    return (
+        userland_absent(machine, library)
+        or userland_mismatch(machine, library)
+        or userland_partial(machine, library)
+    )
+
+
 def fits(machine: Machine) -> bool:
     """Whether a userland is there that can serve; what keeps others from it is mended here."""
-    return bool(machine.gpus) and not (
-        userland_absent(machine) or userland_mismatch(machine) or userland_partial(machine)
-    )
+    return bool(machine.gpus) and obstacle(machine) is None
 
 
 def _module(machine: Machine) -> tuple[str, ...]:

@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from moderngl_colab import _driver, _glx, _process, causes, gl
+from moderngl_colab import _driver, _glvnd, _glx, _process, causes, gl
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 
 __all__ = ["NvidiaGLX", "over_xvfb"]
-
-VENDOR_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
-FORCED_VENDOR_VARIABLE = "__GLX_FORCE_VENDOR_LIBRARY_0"
 
 
 class NvidiaGLX:
@@ -44,10 +41,9 @@ class NvidiaGLX:
             )
         if not _process.may_steer_loader():
             raise causes.privileged()
-        # libglvnd takes the first that is set.
-        chosen = [name for name in (FORCED_VENDOR_VARIABLE, VENDOR_VARIABLE) if name in os.environ]
-        if chosen and os.environ[chosen[0]] != "nvidia":
-            raise causes.overridden(chosen[0])
+        choice = _glvnd.glx_choice()
+        if choice is not None and os.environ[choice] != "nvidia":
+            raise causes.overridden(choice)
         if (kept := causes.no_gpu() or causes.hidden()) is not None:
             raise kept
         driver = _driver.find()
@@ -80,11 +76,11 @@ def over_xvfb(vendor: str, version: int) -> gl.GLContext:
         raise causes.dispatch_absent(error) from error
     from moderngl_colab import _xvfb  # It imports subprocess, which few processes need.
 
-    chosen = os.environ.get(VENDOR_VARIABLE, vendor)
+    chosen = os.environ.get(_glvnd.GLX_VARIABLE, vendor)
     if chosen == "nvidia":  # which other programs are given by us, and which Mesa is not
         chosen = vendor
     try:
-        with _process.environment({VENDOR_VARIABLE: chosen}), _xvfb.shared() as display:
+        with _process.environment({_glvnd.GLX_VARIABLE: chosen}), _xvfb.shared() as display:
             context = gl.create_glx(version, display.name, chosen)
             if not display.blocks:
                 context.undo = partial(_xvfb.retire, display)
