@@ -73,6 +73,8 @@ class Display(xvfbwrapper.Xvfb):
         self._cookie = secrets.token_bytes(_x11.COOKIE_LENGTH)
         self._held: socket.socket | None = None
         self._owner = os.getpid()
+        self.unwanted = False
+        """Set by a signal handler while the server's process is being made: give the start up."""
         self.blocks = 0
         """How often it served."""
 
@@ -84,7 +86,8 @@ class Display(xvfbwrapper.Xvfb):
         same number and steal each other's socket.)
 
         Raises:
-            XvfbError: it ended at once, did not answer in time, or refused the connection.
+            XvfbError: it ended at once, did not answer in time, refused the connection, or is
+                unwanted.
             OSError: the system refused a process, a file in memory or a socket.
         """
         if (why := _x11.shut()) is not None:
@@ -117,6 +120,8 @@ class Display(xvfbwrapper.Xvfb):
             )
             deadline = time.monotonic() + _START_TIMEOUT
             while (connection := self._connected()) is None:
+                if self.unwanted:
+                    raise XvfbError("its start was given up")
                 if (status := self.proc.poll()) is not None:
                     raise _ended(status, _lines(errors))
                 if time.monotonic() > deadline:

@@ -886,6 +886,31 @@ def test_a_signal_while_the_display_starts_ends_both(
     assert done.stdout == f" {-number}\n"
 
 
+IN_THE_MAKING = """
+import os, signal, sys
+number = int(sys.argv.pop(1))
+def interrupt(event, arguments):
+    if event == "subprocess.Popen" and arguments[0] == "Xvfb":
+        os.kill(os.getpid(), number)
+sys.addaudithook(interrupt)
+from moderngl_colab.__main__ import main
+sys.exit(main(["run", "--", "true"]))
+"""
+
+
+@pytest.mark.parametrize("machine", ["glx-only", "colab"])
+def test_a_signal_while_the_displays_process_is_made_ends_both(
+    machine: str, python: Python, tmp_path: Path
+) -> None:
+    server = tmp_path / "Xvfb"
+    server.write_text("#!/bin/sh\nexec sleep 60\n")
+    server.chmod(0o755)
+    env = {"XDG_CACHE_HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = python(machine, IN_THE_MAKING, str(int(signal.SIGQUIT)), env=env, check=False)
+    assert result(done) == (-signal.SIGQUIT, "", "")
+    assert not done.survivors
+
+
 OWN_GROUP = """
 import os, signal
 signal.signal(signal.SIGUSR1, lambda *_: print("one", flush=True))

@@ -110,7 +110,7 @@ def _with_display(command: list[str], environ: Mapping[str, str], needed: bool) 
             if refusal is None:
                 return _on_display(display, command, environ)
         except (_xvfb.XvfbError, OSError) as error:
-            if needed:
+            if needed and not caught:
                 return _no_display(causes.xvfb_failed(error))
             refusal = str(error)
         except _Interrupted:
@@ -132,7 +132,8 @@ def _no_display(error: StrategyError) -> int:
 def _interrupted_by(caught: list[int], display: _xvfb.Display) -> Iterator[None]:
     """Let signals that end this process raise _Interrupted, so that the display is stopped first.
 
-    While its process is being made nobody could stop it, and nothing is raised.
+    While its process is being made nobody could stop it, and nothing is raised: the display's
+    start is given up as soon as there is one.
 
     Arguments:
         caught: takes the signals' numbers.
@@ -141,8 +142,10 @@ def _interrupted_by(caught: list[int], display: _xvfb.Display) -> Iterator[None]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         caught.append(number)
-        if len(caught) == 1 and display.proc is not None:
-            raise _Interrupted
+        if len(caught) == 1:
+            if display.proc is not None:
+                raise _Interrupted
+            display.unwanted = True
 
     numbers = (n for n in _supervise.numbers(_ENDING) if signal.getsignal(n) is not signal.SIG_IGN)
     before = {number: signal.signal(number, interrupt) for number in numbers}
