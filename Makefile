@@ -5,6 +5,8 @@ test_packages = $(examples_packages) e2fsprogs gcc libc6-dev libglvnd-dev libx11
 
 PYTHON = python3
 PYTEST_ARGS = -n 2
+# Further packages of Python's, for the tests that are skipped without them: ALSO=torch
+ALSO =
 VENV = .venv
 APT_UPDATE = apt-get update
 APT_INSTALL = apt-get install -y --no-install-recommends
@@ -39,7 +41,8 @@ test: $(VENV)/test
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis first_triangle.png
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f first_triangle.png dataloader.png turntable.png turntable.mp4
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 # The wheel, installed with one of its extras.
@@ -48,7 +51,7 @@ $(VENV)/examples $(VENV)/test: $(VENV)/%: $(PACKAGED) | system-%
 	rm -rf dist
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
-	$(VENV)/bin/python -m pip install --quiet "$$(echo dist/*.whl)[$*]"
+	$(VENV)/bin/python -m pip install --quiet "$$(echo dist/*.whl)[$*]" $(ALSO)
 	touch $@
 
 # Looks first: where everything is there, neither root nor the network is needed.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from moderngl_colab.diagnostics.report import Report, Verdict, diagnose
     from moderngl_colab.errors import (
         Attempt,
+        ForkedProcessError,
         GPUContextError,
         Outcome,
         SoftwareRenderingWarning,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     )
     from moderngl_colab.findings.finding import Finding, Severity
     from moderngl_colab.gl import GLContext
-    from moderngl_colab.info import ContextInfo, describe
+    from moderngl_colab.info import GPU, ContextInfo, GPUMemory, describe, visible_gpus
     from moderngl_colab.launch import prepare_environment
     from moderngl_colab.machine import Machine
     from moderngl_colab.strategies.base import Request, Strategy
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "GPU",
     "Attempt",
     "ContextInfo",
     "Finding",
+    "ForkedProcessError",
     "GLContext",
     "GPUContextError",
+    "GPUMemory",
     "Machine",
     "Outcome",
     "Report",
@@ -55,14 +59,18 @@ __all__ = [
     "get_gpu_context",
     "prepare_environment",
     "strategies",
+    "visible_gpus",
 ]
 
 _HOMES = {
     "Attempt": "errors",
     "ContextInfo": "info",
     "Finding": "findings.finding",
+    "ForkedProcessError": "errors",
+    "GPU": "info",
     "GLContext": "gl",
     "GPUContextError": "errors",
+    "GPUMemory": "info",
     "Machine": "machine",
     "Outcome": "errors",
     "Report": "diagnostics.report",
@@ -77,6 +85,7 @@ _HOMES = {
     "diagnose": "diagnostics.report",
     "get_gpu_context": "context",
     "prepare_environment": "launch",
+    "visible_gpus": "info",
 }
 
 

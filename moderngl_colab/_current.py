@@ -6,14 +6,19 @@ current, and eglMakeCurrent fails (EGL_BAD_ACCESS) while a GLX one is.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from moderngl_colab import _egl, _glx
 
-__all__ = ["Binding", "bind", "current", "kept", "nothing_current", "unbind"]
+__all__ = ["Binding", "bind", "current", "hold", "kept", "nothing_current", "release", "unbind"]
 
 Binding = _egl.Binding | _glx.Binding
+
+# eglMakeCurrent refuses a context that is current in another thread. glXMakeCurrent should; Mesa's
+# does not look, and the process crashes when both threads draw.
+_holders: dict[_glx.Binding, threading.Thread] = {}
 
 
 def current() -> Binding | None:
@@ -27,11 +32,29 @@ def current() -> Binding | None:
 
 
 def bind(binding: Binding | None) -> None:
-    """Make current what :func:`current` gave; nothing may be current."""
+    """Make current what :func:`current` gave, if another thread does not hold it.
+
+    Nothing may be current.
+    """
     if isinstance(binding, _egl.Binding):
         any(egl.bind(binding) for egl in _egl.loaded())
     elif binding is not None and (glx := _glx.loaded()) is not None:
-        glx.bind(binding)
+        holder = _holders.get(binding, threading.current_thread())
+        if holder is threading.current_thread() or not holder.is_alive():
+            glx.bind(binding)
+            hold(binding)
+
+
+def hold(binding: Binding | None) -> None:
+    """Keep in mind that it is current in this thread."""
+    if isinstance(binding, _glx.Binding):
+        _holders[binding] = threading.current_thread()
+
+
+def release(binding: Binding | None) -> None:
+    """Keep in mind that it is current nowhere."""
+    if isinstance(binding, _glx.Binding):
+        _holders.pop(binding, None)
 
 
 def unbind(binding: Binding | None) -> None:
@@ -40,6 +63,7 @@ def unbind(binding: Binding | None) -> None:
         any(egl.unbind(binding) for egl in _egl.loaded())
     elif binding is not None and (glx := _glx.loaded()) is not None:
         glx.unbind(binding)
+        release(binding)
 
 
 @contextmanager

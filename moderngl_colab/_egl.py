@@ -24,6 +24,7 @@ __all__ = [
     "EGLError",
     "LibEGL",
     "error_name",
+    "forget",
     "loaded",
     "opened",
 ]
@@ -39,7 +40,6 @@ _ERRORS = """
 _FIRST_ERROR = 0x3000
 _BAD_CONFIG, _BAD_PARAMETER = 0x3005, 0x300C
 
-_EXTENSIONS = 0x3055
 _DRAW, _READ = 0x3059, 0x305A
 _PLATFORM_DEVICE = 0x313F
 _MOST_DEVICES = 256
@@ -139,7 +139,7 @@ class LibEGL:
             handles, count = (c_void_p * _MOST_DEVICES)(), c_int32(0)
             self._check("eglQueryDevicesEXT", query(_MOST_DEVICES, handles, byref(count)))
             self._devices = tuple(
-                Device(number, handle or 0, _egl_devices.words(string(handle, _EXTENSIONS)))
+                _egl_devices.described(number, handle or 0, string)
                 for number, handle in enumerate(handles[: count.value])
             )
         return self._devices
@@ -214,6 +214,11 @@ class LibEGL:
 
 
 _opened: dict[str, LibEGL] = {}
+
+
+def forget() -> None:
+    """Open every instance anew."""
+    _opened.clear()
 
 
 def opened(name: str = SONAME) -> LibEGL:

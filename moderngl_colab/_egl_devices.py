@@ -1,7 +1,7 @@
 """EGL devices: how they are told apart, and what they say of themselves.
 
 Facts: EGL_EXT_device_query, EGL_NV_device_cuda, EGL_EXT_device_persistent_id,
-EGL_EXT_device_drm_render_node.
+EGL_EXT_device_drm, EGL_EXT_device_drm_render_node, EGL_EXT_device_query_name.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from collections.abc import Callable
 from ctypes import byref, c_char_p, c_int32, c_ssize_t, c_uint32, c_void_p
 from typing import NamedTuple
 
-__all__ = ["Details", "Device", "details", "words"]
+from moderngl_colab._kernel import pci_of
 
+__all__ = ["Details", "Device", "described", "details"]
+
+_VENDOR, _EXTENSIONS = 0x3053, 0x3055
 _CUDA_DEVICE = 0x323A
 _UUID = 0x335C
-_RENDER_NODE_FILE = 0x3377
+_DEVICE_FILE, _RENDER_NODE_FILE = 0x3233, 0x3377
 
 _MOST_ORDINALS = 1024
 _NO_UUID = bytes(16)
@@ -29,12 +32,19 @@ class Device(NamedTuple):
     number: int
     handle: int
     extensions: frozenset[str]
+    vendor: str = ""
+    """Whose it is, where it says so."""
 
     @property
     def is_nvidia(self) -> bool:
-        """True for NVIDIA's, told by a string alone.
+        """True for NVIDIA's, told by strings alone."""
+        return self.has_ordinal or self.vendor.startswith("NVIDIA")
 
-        Drivers 450 and 455 crash when they are asked for an attribute of a hidden GPU.
+    @property
+    def has_ordinal(self) -> bool:
+        """Whether it can be asked for CUDA's ordinal.
+
+        Drivers 450 and 455 crash when a GPU that is hidden from CUDA is.
         """
         return "EGL_NV_device_cuda" in self.extensions
 
@@ -48,6 +58,13 @@ class Details(NamedTuple):
     """As NVML writes it, ``"GPU-..."``."""
     render_node: str | None
     """For instance ``"/dev/dri/renderD128"``."""
+    pci: str | None = None
+    """Its PCI address, for instance ``"0000:0f:00.0"``."""
+
+    def __str__(self) -> str:
+        ordinal = "no ordinal of CUDA" if self.cuda is None else f"cuda:{self.cuda}"
+        pci = "no PCI address" if self.pci is None else f"pci:{self.pci}"
+        return ", ".join((ordinal, self.uuid or "no UUID", pci))
 
 
 def details(address: Address, device: Device) -> Details:
@@ -57,16 +74,28 @@ def details(address: Address, device: Device) -> Details:
         address: gives an EGL function's address by its name, None for an unknown one.
         device: the device.
     """
-    return Details(_cuda(address, device), _nvml_uuid(address, device), _node(address, device))
+    node = _file(address, device, "EGL_EXT_device_drm_render_node", _RENDER_NODE_FILE)
+    card = node or _file(address, device, "EGL_EXT_device_drm", _DEVICE_FILE)
+    pci = None if card is None else pci_of(card)
+    return Details(_cuda(address, device), _nvml_uuid(address, device), node, pci)
 
 
-def words(text: bytes | None) -> frozenset[str]:
-    """The words of a list of extensions."""
-    return frozenset((text or b"").decode(errors="replace").split())
+def described(number: int, handle: int, string: Callable[[int, int], bytes | None]) -> Device:
+    """A device with its strings.
+
+    Arguments:
+        number: its place in the list.
+        handle: as EGL gave it.
+        string: eglQueryDeviceStringEXT.
+    """
+    extensions = frozenset((string(handle, _EXTENSIONS) or b"").decode(errors="replace").split())
+    named = "EGL_EXT_device_query_name" in extensions
+    vendor = (string(handle, _VENDOR) or b"") if named else b""
+    return Device(number, handle, extensions, vendor.decode(errors="replace"))
 
 
 def _cuda(address: Address, device: Device) -> int | None:
-    where = address("eglQueryDeviceAttribEXT") if device.is_nvidia else None
+    where = address("eglQueryDeviceAttribEXT") if device.has_ordinal else None
     if where is None:
         return None
     query = ctypes.CFUNCTYPE(c_uint32, c_void_p, c_int32, c_void_p)(where)
@@ -92,12 +121,11 @@ def _nvml_uuid(address: Address, device: Device) -> str | None:
     return f"GPU-{UUID(bytes=bytes(content))}"
 
 
-def _node(address: Address, device: Device) -> str | None:
-    named = "EGL_EXT_device_drm_render_node" in device.extensions
-    where = address("eglQueryDeviceStringEXT") if named else None
+def _file(address: Address, device: Device, extension: str, name: int) -> str | None:
+    where = address("eglQueryDeviceStringEXT") if extension in device.extensions else None
     if where is None:
         return None
     query = ctypes.CFUNCTYPE(c_char_p, c_void_p, c_int32)(where)
     # Empty where nvidia-drm is not loaded.
-    path = (query(device.handle, _RENDER_NODE_FILE) or b"").decode(errors="replace")
+    path = (query(device.handle, name) or b"").decode(errors="replace")
     return path if path.startswith("/dev/") and path.isprintable() else None

@@ -13,10 +13,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from moderngl_colab import _files, _process
+from moderngl_colab import _files, _fork, _process
 
 __all__ = [
     "DIRECTORIES_VARIABLE",
@@ -29,7 +29,7 @@ __all__ = [
     "icds",
     "library_of",
     "offering",
-    "private_libegl",
+    "private_copy",
     "user_choice",
 ]
 
@@ -39,7 +39,7 @@ GLX_VARIABLE = "__GLX_VENDOR_LIBRARY_NAME"
 FORCED_GLX_VARIABLE = "__GLX_FORCE_VENDOR_LIBRARY_0"
 
 _DEFAULT_DIRECTORIES = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
-_VENDOR_LIBRARY = b"libEGL_nvidia.so"
+_VENDOR_LIBRARY, _MESA_LIBRARY = b"libEGL_nvidia.so", b"libEGL_mesa.so"
 
 OWN_FOLDER, OWN_ICD = "moderngl_colab", "10_nvidia_{}.json"
 """Where the ICD lies that other programs are given, and what it is called."""
@@ -54,6 +54,8 @@ class ICD(NamedTuple):
     """Whether reading it may take for ever: it is a FIFO, a device, or far too large."""
     is_nvidia: bool = False
     """Whether it names NVIDIA's vendor library."""
+    is_mesa: bool = False
+    """Whether it names Mesa's."""
 
 
 def library_of(icd: ICD) -> str | None:
@@ -126,7 +128,8 @@ def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
     """Let a libEGL that reads its vendors within this block find NVIDIA's among them.
 
     The ICD exists in memory only. To a user's own choice of vendors nothing is added. What may
-    take for ever to read is left out: libglvnd waits for the writer of a FIFO.
+    take for ever to read is left out: libglvnd waits for the writer of a FIFO. A Mesa that was
+    loaded before this process was forked is replaced by a fresh instance.
 
     Arguments:
         library: absolute path of ``libEGL_nvidia.so.0``, or None to add nothing.
@@ -136,30 +139,44 @@ def offering(library: str | None, libegl: str | None = None) -> Iterator[None]:
         yield
         return
     present = icds(libegl)
-    if library is None or user_choice() is not None:
-        quick = [icd.path for icd in present if not icd.waits]
-        ours = user_choice() != FILENAMES_VARIABLE and FILENAMES_VARIABLE in os.environ
-        differs = ours or len(quick) < len(present)
-        with _process.environment({FILENAMES_VARIABLE: ":".join(quick)} if differs else {}):
+    choice = user_choice()
+    offered = library if choice is None else None
+    mesa = _loaded_mesa() if _fork.mesa_lost() else None
+    with ExitStack() as files:
+
+        def in_memory(vendor: str) -> str:
+            icd = _process.file_in_memory("vendor.json", icd_content(vendor))
+            return f"/proc/self/fd/{files.enter_context(icd)}"
+
+        paths = [in_memory(offered)] if offered is not None else []
+        for icd in present:
+            if icd.is_mesa and mesa is not None:
+                paths.append(in_memory(private_copy(mesa)))
+            elif not icd.waits and not (icd.is_nvidia and offered is not None):
+                paths.append(icd.path)
+        ours = FILENAMES_VARIABLE in os.environ and choice != FILENAMES_VARIABLE
+        differs = ours or paths != [icd.path for icd in present]
+        with _process.environment({FILENAMES_VARIABLE: ":".join(paths)} if differs else {}):
             yield
-        return
-    others = [icd.path for icd in present if not icd.waits and not icd.is_nvidia]
-    with _process.file_in_memory("10_nvidia.json", icd_content(library)) as descriptor:
-        paths = [f"/proc/self/fd/{descriptor}", *others]
-        with _process.environment({FILENAMES_VARIABLE: ":".join(paths)}):
-            yield
+
+
+def _loaded_mesa() -> str | None:
+    """The file of the Mesa that is loaded."""
+    maps = os.fsdecode(_files.read("/proc/self/maps"))
+    paths = (line.split(maxsplit=5)[-1] for line in maps.splitlines() if "/libEGL_mesa.so" in line)
+    return next((path for path in paths if os.path.exists(path)), None)
 
 
 @functools.cache
-def private_libegl(libegl: str) -> str:
-    """A second, fresh instance of libEGL, for a process whose first one came too late.
+def private_copy(library: str) -> str:
+    """A second, fresh instance of a library.
 
-    The first one has read its vendors and never will again; a copy of the file is another
-    library to the loader and reads them anew. Both work side by side: what they share, the
-    current context of each thread, is kept by libGLdispatch.
+    libEGL has read its vendors once and never will again; a copy of the file is another library
+    to the loader and reads them anew. Both work side by side: what they share, the current
+    context of each thread, is kept by libGLdispatch.
 
     Arguments:
-        libegl: path of the libEGL.so.1 that is loaded.
+        library: path of the one that is loaded.
 
     Returns:
         A name that dlopen(3) answers with the copy. It outlives the memory file: the loader
@@ -170,8 +187,8 @@ def private_libegl(libegl: str) -> str:
         OSError: there is no memfd_create(2), or the copy cannot be loaded.
     """
     with (
-        open(libegl, "rb") as original,
-        _process.file_in_memory("libEGL.so.1", original.read()) as descriptor,
+        open(library, "rb") as original,
+        _process.file_in_memory(os.path.basename(library), original.read()) as descriptor,
     ):
         name = f"/proc/self/fd/../fd/{descriptor}"
         ctypes.CDLL(name)
@@ -202,4 +219,4 @@ def _read_icd(path: str) -> ICD:
         return ICD(path)
     waits = not stat.S_ISREG(status.st_mode) or status.st_size > _files.MOST
     content = b"" if waits else _files.read(path)
-    return ICD(path, waits, _VENDOR_LIBRARY in content)
+    return ICD(path, waits, _VENDOR_LIBRARY in content, _MESA_LIBRARY in content)

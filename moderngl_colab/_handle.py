@@ -9,12 +9,29 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
-from moderngl_colab import _current
+from moderngl_colab import _current, _fork
+from moderngl_colab.errors import ForkedProcessError
 
-__all__ = ["Handle", "made_before_fork", "made_elsewhere", "note_driver"]
+if TYPE_CHECKING:
+    from moderngl_colab.devices import Given
+
+__all__ = ["LEAVE_IT", "WRONG_THREAD", "Handle", "made_elsewhere"]
+
+LEAVE_IT = (
+    "use a context in the thread that made it, or leave it there, by "
+    "ctx.__exit__(None, None, None), and enter it here: with ctx:"
+)
+WRONG_THREAD = (
+    "this context is current in another thread, and a context is current in one thread at a time\n"
+    f"  fix: {LEAVE_IT}"
+)
+_FORKED = (
+    "this context was made before this process was forked, and belongs to the one that made it\n"
+    "  fix: make a context here: moderngl_colab.get_gpu_context()"
+)
 
 
 class Handle:
@@ -26,6 +43,9 @@ class Handle:
         egl_device: index of the EGL device it was made on; None for GLX.
     """
 
+    gpu: Given | None = None
+    """The GPU that it was made on; None where that is not known, and for Mesa."""
+
     def __init__(
         self, backend: Any, load: Callable[[str], int], egl_device: int | None = None
     ) -> None:
@@ -36,28 +56,42 @@ class Handle:
         """What takes back whatever was started for this context alone."""
         self._backend = backend
         self._binding = _current.current()
+        _current.hold(self._binding)
         self._entered: list[tuple[_current.Binding | None, Handle | None]] = []
         self.released = False
         self.thread = threading.get_ident()
+        self.process = os.getpid()
         _living[self._binding] = self
 
     def release(self) -> None:
-        """Destroy the context; if another one is current, it stays so."""
+        """Destroy the context; if another one is current, it stays so.
+
+        In a forked child nothing is done: what would be said to the X server or the driver there
+        would come to the parent's.
+        """
         self.released = True
+        if self.process != os.getpid():
+            return
         if _living.get(self._binding) is self:
             del _living[self._binding]
         before = _current.current()
         _current.unbind(before)
         self._backend.release()
+        _current.release(self._binding)
         if before != self._binding:
             _current.bind(before)
 
     def __enter__(self) -> Self:
+        if self.process != os.getpid():
+            raise ForkedProcessError(_FORKED)
         before = _current.current()
-        self._entered.append((before, _living.get(before)))
         if before != self._binding:
             _current.unbind(before)
             _current.bind(self._binding)
+            if _current.current() != self._binding and not self.released:
+                _current.bind(before)
+                raise RuntimeError(WRONG_THREAD)
+        self._entered.append((before, _living.get(before)))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -74,17 +108,7 @@ class Handle:
 _living: WeakValueDictionary[_current.Binding | None, Handle] = WeakValueDictionary()
 
 
-_drivers: set[int] = set()
-
-
-def note_driver() -> None:
-    """Keep in mind that this process uses a driver that does not live through a fork."""
-    _drivers.add(os.getpid())
-
-
-def made_before_fork() -> bool:
-    """Whether the process that this one was forked from used such a driver."""
-    return bool(_drivers - {os.getpid()})
+_fork.in_child(_living.clear)
 
 
 def made_elsewhere() -> bool:

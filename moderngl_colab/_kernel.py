@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 from moderngl_colab import _files
 
-__all__ = ["KernelModule", "Node", "is_version", "module", "nodes", "version"]
+__all__ = [
+    "KernelModule",
+    "Node",
+    "count_gpus",
+    "is_version",
+    "module",
+    "nodes",
+    "pci_address",
+    "pci_of",
+    "version",
+]
 
 _GPU = "nvidia"
 _DIGITS = 6
 _CONTROL = ("nvidiactl", "nvidia-modeset")
+_PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
 
 
 class KernelModule(NamedTuple):
@@ -72,6 +84,32 @@ def nodes(root: str = "/") -> tuple[Node, ...]:
     found += [f"dri/{name}" for name in _files.names(os.path.join(folder, "dri"), "renderD")]
     found += ["dxg"] if os.path.exists(os.path.join(folder, "dxg")) else []
     return tuple(_node(os.path.join(folder, name)) for name in found)
+
+
+def count_gpus(root: str = "/") -> int:
+    """How many GPUs this process may open."""
+    return sum(node.is_gpu and not node.error for node in nodes(root))
+
+
+def pci_address(text: str) -> str | None:
+    """A PCI address as the kernel writes it, ``"0000:0f:00.0"``; None where it is none.
+
+    NVML writes ``"00000000:0F:00.0"``; without a domain it is 0.
+    """
+    parts = _PCI.fullmatch(text.lower())
+    if parts is None:
+        return None
+    domain, bus, device, function = parts.groups("0")
+    return f"{int(domain, 16):04x}:{bus}:{device}.{function}"
+
+
+def pci_of(node: str, root: str = "/") -> str | None:
+    """The PCI address of the GPU behind a DRM node such as ``/dev/dri/renderD128``.
+
+    The node itself need not be there: containers see their host's sysfs.
+    """
+    link = os.path.join(root, "sys/class/drm", os.path.basename(node), "device")
+    return pci_address(os.path.basename(os.path.realpath(link)))
 
 
 def is_version(text: str) -> bool:

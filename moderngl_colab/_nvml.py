@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
-__all__ = ["GPU", "Answer", "ask"]
+from moderngl_colab._kernel import pci_address
+
+__all__ = ["GPU", "Answer", "ask", "used"]
 
 _NAMELESS = "GPU without a name"
 _MOST_GPUS = 256
 _MOST_MEMORY = 1 << 48  # bytes
+_FIRST_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO of the kernel's proc_ns.h
 
 
 class GPU(NamedTuple):
@@ -24,6 +29,8 @@ class GPU(NamedTuple):
     """In bytes."""
     uuid: str | None = None
     """``"GPU-..."``."""
+    pci: str | None = None
+    """Its PCI address as the kernel writes it, ``"0000:0f:00.0"``."""
 
 
 class Answer(NamedTuple):
@@ -56,23 +63,71 @@ def ask(library: str | None = None) -> Answer:
     """
     import pynvml
 
+    try:
+        with _running(library):
+            count = min(pynvml.nvmlDeviceGetCount(), _MOST_GPUS)
+            gpus = tuple(map(_gpu, range(count)))
+            return Answer(driver=_text(pynvml.nvmlSystemGetDriverVersion), gpus=gpus)
+    except pynvml.NVMLError as error:
+        return _refused(error)
+
+
+def used(uuid: str, library: str | None = None) -> tuple[int, int, int | None] | None:
+    """How much of a GPU's memory there is, is used, and is used by this process, in bytes.
+
+    Arguments:
+        uuid: the GPU's.
+        library: as for :func:`ask`.
+
+    Returns:
+        The third is None where NVML tells of processes of another PID namespace; None altogether
+        where it does not answer.
+    """
+    import pynvml
+
+    try:
+        with _running(library):
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            memory = _said(
+                partial(pynvml.nvmlDeviceGetMemoryInfo, version=pynvml.nvmlMemory_v2), gpu
+            )
+            # Drivers before 510 count what is reserved as used.
+            memory = memory or pynvml.nvmlDeviceGetMemoryInfo(gpu)
+            if not 0 < memory.total < _MOST_MEMORY:
+                return None
+            return memory.total, memory.used, _own(gpu)
+    except (pynvml.NVMLError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _running(library: str | None) -> Iterator[None]:
+    import pynvml
+
     if library is not None:
         with contextlib.suppress(OSError):
             ctypes.CDLL(library)
+    pynvml.nvmlInit()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return _refused(error)
-    try:
-        count = min(pynvml.nvmlDeviceGetCount(), _MOST_GPUS)
-        return Answer(
-            driver=_text(pynvml.nvmlSystemGetDriverVersion), gpus=tuple(map(_gpu, range(count)))
-        )
-    except pynvml.NVMLError as error:
-        return _refused(error)
+        yield
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def _own(gpu: Any) -> int | None:
+    """How much of a GPU's memory this process uses, in bytes."""
+    import pynvml
+
+    drawing = _said(pynvml.nvmlDeviceGetGraphicsRunningProcesses, gpu)
+    computing = _said(pynvml.nvmlDeviceGetComputeRunningProcesses, gpu)
+    if drawing is None and computing is None:
+        return None
+    # Who does both is in both lists, with the same figure.
+    ours = [p.usedGpuMemory for p in [*(drawing or ()), *(computing or ())] if p.pid == os.getpid()]
+    if not ours:
+        return 0 if os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE else None
+    return None if None in ours else max(ours)
 
 
 def _refused(error: Any) -> Answer:
@@ -94,7 +149,17 @@ def _gpu(index: int) -> GPU:
         mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
         memory.total if memory is not None and 0 < memory.total < _MOST_MEMORY else None,
         _text(pynvml.nvmlDeviceGetUUID, handle),
+        _pci(handle),
     )
+
+
+def _pci(handle: Any) -> str | None:
+    import pynvml
+
+    info = _said(pynvml.nvmlDeviceGetPciInfo, handle)
+    bus_id = None if info is None else _said(lambda: info.busId)
+    text = bus_id.decode(errors="replace") if isinstance(bus_id, bytes) else bus_id
+    return pci_address(text) if isinstance(text, str) else None
 
 
 def _said(question: Callable[..., Any], *handles: Any) -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import xvfbwrapper
 
-from moderngl_colab import _glvnd, _process, _x11
+from moderngl_colab import _fork, _glvnd, _process, _x11
 
 __all__ = ["Display", "XvfbError", "XvfbMissing", "XvfbPlaceError", "retire", "shared"]
 
@@ -176,11 +176,16 @@ class Display(xvfbwrapper.Xvfb):
         Stopping it here would pull it from under contexts that are released later still, and
         Xlib ends the process when its server is gone.
         """
-        # The finalizers of Popen and socket would warn of what is left to the kernel on purpose.
+        if self._held is not None:
+            self._held.detach()  # The finalizers would warn of what is left on purpose.
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close this process's end of the connection, and leave the server alone."""
         if self.proc is not None and self.proc.returncode is None:
             self.proc.returncode = 0
         if self._held is not None:
-            self._held.detach()
+            self._held.close()
             self._held = None
 
 
@@ -241,6 +246,17 @@ def shared() -> Iterator[Display]:
             retire(display)
         raise
     display.blocks += 1
+
+
+def _forget() -> None:
+    """In a forked child: the display is the parent's, and shall end with it."""
+    global _shared
+    if _shared is not None:
+        _shared.abandon()
+        _shared = None
+
+
+_fork.in_child(_forget)
 
 
 def retire(display: Display) -> None:

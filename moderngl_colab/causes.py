@@ -10,8 +10,13 @@ import ctypes
 import os
 from typing import TYPE_CHECKING
 
-from moderngl_colab import devices
-from moderngl_colab.errors import Outcome, StrategyFailed, StrategyUnavailable
+from moderngl_colab import _cuda
+from moderngl_colab.errors import (
+    ForkedProcessError,
+    Outcome,
+    StrategyFailed,
+    StrategyUnavailable,
+)
 
 if TYPE_CHECKING:
     from moderngl_colab import _driver, _nvml
@@ -21,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "dispatch_absent",
+    "forked",
     "hidden",
+    "hides",
     "mesa_absent",
     "no_gpu",
     "no_xvfb",
@@ -31,6 +38,7 @@ __all__ = [
     "privileged",
     "refused",
     "unloadable",
+    "unmatched",
     "xvfb_failed",
 ]
 
@@ -41,13 +49,34 @@ def no_gpu() -> StrategyUnavailable | None:
 
 
 def hidden() -> StrategyUnavailable | None:
-    """The environment leaves this process no GPU; None where it does."""
-    if devices.VISIBLE_VARIABLE not in os.environ:
+    """The environment is seen to leave this process no GPU; None where it leaves one, or may."""
+    if _cuda.VISIBLE_VARIABLE not in os.environ:
         return None
     from moderngl_colab.findings import hardware
     from moderngl_colab.survey import glance
 
     return _raised(hardware.gpu_hidden(glance()))
+
+
+def hides() -> StrategyUnavailable:
+    """The environment names GPUs, and the machine has none of them."""
+    from moderngl_colab.findings import hardware
+    from moderngl_colab.survey import glance
+
+    return _unavailable(hardware.hidden(glance()))
+
+
+def forked() -> ForkedProcessError:
+    """The driver was used before this process was forked."""
+    from moderngl_colab.findings.process import FORKED
+
+    return ForkedProcessError(f"{FORKED.summary}\n  fix: {FORKED.remedy}")
+
+
+def unmatched(reason: str) -> StrategyUnavailable:
+    """Nothing tells which EGL device is the GPU that is meant."""
+    remedy = "get_gpu_context(device_index=...) takes an EGL device as EGL counts them"
+    return StrategyUnavailable(reason, remedy=remedy, cause="gpu-other")
 
 
 def privileged() -> StrategyUnavailable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple, Unpack
 
 import moderngl
 
-from moderngl_colab import _current, _handle, gl
+from moderngl_colab import _current, _fork, _process, causes, gl
 from moderngl_colab.errors import (
     MORE,
     Attempt,
@@ -37,13 +36,13 @@ def _renew_lock() -> None:
     _lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)
+_fork.in_child(_renew_lock)
 
 
 def get_gpu_context(
     require: int | None = None,
     *,
+    device: object = None,
     allow_software: bool | None = None,
     strategies: Iterable[Strategy | str] | str | None = None,
     **settings: Unpack[Settings],
@@ -64,8 +63,13 @@ def get_gpu_context(
         standalone: True, as it always is here.
         share: False; a context of ours shares nothing.
         backend: ``"egl"`` or None, without effect; `strategies` chooses the way.
-        device_index: index of the EGL device, as in moderngl. Default: the first NVIDIA GPU that
-            serves.
+        device: the GPU: an ordinal of CUDA in this process (``1``, ``"cuda:1"``), the beginning of
+            a UUID (``"GPU-57a2d1"``), a PCI address (``"pci:0000:0f:00.0"``), or anything whose
+            ``str()`` is one of these, such as a ``torch.device``. No other GPU is taken, and no
+            CPU. Default: ``MODERNGL_COLAB_DEVICE``, else the first that serves of those which
+            ``CUDA_VISIBLE_DEVICES`` gives this process, in CUDA's order.
+        device_index: index of the EGL device, as in moderngl, instead of `device`. It takes no
+            notice of ``CUDA_VISIBLE_DEVICES``.
 
     Returns:
         The context. :func:`moderngl_colab.describe` says what it runs on.
@@ -73,6 +77,7 @@ def get_gpu_context(
     Raises:
         GPUContextError: no context that satisfies the caller could be made; the message lists
             every attempt, what was observed and what mends it.
+        ForkedProcessError: NVIDIA's driver was used before this process was forked.
         TypeError: an argument of a wrong type, or an unknown setting.
         ValueError: an argument or a variable of an impossible value.
 
@@ -80,8 +85,10 @@ def get_gpu_context(
         SoftwareRenderingWarning: the context renders on the CPU.
     """
     refuse_foreign_systems()
-    asked = options(require, allow_software, strategies, settings)
-    with _lock, _current.nothing_current():
+    if _fork.driver_lost():
+        raise causes.forked()
+    asked = options(require, device, allow_software, strategies, settings)
+    with _lock, _current.nothing_current(), _process.environment(_for_mesa()):
         started = time.perf_counter()
         winner = _first_verified(asked)
         try:
@@ -100,6 +107,12 @@ def get_gpu_context(
     return context
 
 
+def _for_mesa() -> dict[str, str]:
+    # At its end a process waits for the threads that Mesa started before it was forked, and takes
+    # new ones for them.
+    return {"LP_NUM_THREADS": "0"} if _fork.mesa_lost() else {}
+
+
 class _Winner(NamedTuple):
     context: gl.GLContext
     strings: gl.Strings
@@ -110,6 +123,7 @@ class _Winner(NamedTuple):
         return gl.is_software(self.strings.renderer)
 
     def described(self, seconds: float) -> ContextInfo:
+        gpu = getattr(self.context, "gpu", None)
         name = next(a.strategy for a in self.attempts if a.outcome is Outcome.SELECTED)
         return ContextInfo(
             strategy=name,
@@ -118,6 +132,8 @@ class _Winner(NamedTuple):
             version=self.strings.version,
             software=self.software,
             egl_device=getattr(self.context, "egl_device", None),
+            cuda_device=None if gpu is None else gpu.ordinal,
+            gpu_uuid=None if gpu is None else gpu.uuid,
             attempts=self.attempts,
             seconds=seconds,
         )
@@ -143,7 +159,7 @@ def _first_verified(asked: Options) -> _Winner:
             _log("debug", "%s", attempts[-1])
             continue
         if strategy.vendor is not None:
-            _handle.note_driver()
+            _fork.note_driver()
         seconds = time.perf_counter() - started
         reason = f"{strings.vendor}, {strings.renderer}"
         attempts.append(Attempt(strategy.name, Outcome.SELECTED, reason, seconds=seconds))

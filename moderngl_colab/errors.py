@@ -12,6 +12,7 @@ from typing import NamedTuple
 __all__ = [
     "MORE",
     "Attempt",
+    "ForkedProcessError",
     "GPUContextError",
     "Outcome",
     "SoftwareRenderingWarning",
@@ -122,6 +123,14 @@ class GPUContextError(RuntimeError):
         if self.attempts:
             lines.append(f"  {MORE}")
         return "\n".join(lines)
+
+
+class ForkedProcessError(GPUContextError):
+    """NVIDIA's driver was used before this process was forked, and would hang in it.
+
+    So would a context that was made before. Start workers by spawn or forkserver, and make the
+    context in the worker.
+    """
 
 
 class SoftwareRenderingWarning(RuntimeWarning):

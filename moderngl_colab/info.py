@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import weakref
+from functools import cached_property
 from typing import NamedTuple
 
 import moderngl
 
-from moderngl_colab import _current, gl
+from moderngl_colab import _current, _driver, _nvml, devices, gl
+from moderngl_colab._handle import WRONG_THREAD
 from moderngl_colab.errors import Attempt
 
-__all__ = ["ContextInfo", "describe", "remember"]
+__all__ = ["GPU", "ContextInfo", "GPUMemory", "describe", "remember", "visible_gpus"]
 
 
-class ContextInfo(NamedTuple):
-    """What a context runs on, and how it came to be."""
+class GPU(NamedTuple):
+    """The GPU that a context is on; None for what nobody tells of it."""
 
+    name: str | None = None
+    """For instance ``"Tesla T4"``."""
+    uuid: str | None = None
+    """``"GPU-..."``."""
+    pci_bus_id: str | None = None
+    """Its PCI address, for instance ``"0000:0f:00.0"``."""
+    memory: int | None = None
+    """How much it has, in bytes."""
+    driver: str | None = None
+    """The driver's version, for instance ``"550.54.15"``."""
+
+
+class GPUMemory(NamedTuple):
+    """The memory of a GPU, in bytes."""
+
+    total: int
+    used: int
+    """By everybody."""
+    used_by_process: int | None
+    """By this process, for OpenGL and CUDA together; None where a PID namespace hides it."""
+
+
+class _Facts(NamedTuple):
     strategy: str | None
     """The name of the strategy that made it; None for a context that we did not make."""
     vendor: str
@@ -28,10 +53,45 @@ class ContextInfo(NamedTuple):
     """Whether it renders on the CPU."""
     egl_device: int | None
     """The index of its EGL device; None for GLX, and for a context that we did not make."""
+    cuda_device: int | None
+    """The ordinal that CUDA gives its GPU in this process; None where it is hidden from CUDA, is
+    not known, or is not NVIDIA's."""
+    gpu_uuid: str | None
+    """The UUID of its GPU, ``"GPU-..."``; None where nobody told it when the context was made."""
     attempts: tuple[Attempt, ...]
     """Every strategy of the chain in its order, those not reached among them."""
     seconds: float | None
     """How long :func:`get_gpu_context` took, in seconds; None where it was not called."""
+
+
+class ContextInfo(_Facts):
+    """What a context runs on, and how it came to be."""
+
+    @cached_property
+    def gpu(self) -> GPU | None:
+        """The GPU, as NVML tells it, which is asked the first time.
+
+        None where it is not known which of several it is, and where it is not NVIDIA's.
+        """
+        if "NVIDIA" not in self.vendor:
+            return None
+        answer = _nvml.ask(_driver.find().nvml)
+        same = [gpu for gpu in answer.gpus if self.gpu_uuid in (None, gpu.uuid)]
+        if len(same) != 1:
+            return None if self.gpu_uuid is None else GPU(uuid=self.gpu_uuid)
+        (gpu,) = same
+        return GPU(gpu.name, gpu.uuid, gpu.pci, gpu.memory_total, answer.driver)
+
+    def gpu_memory(self) -> GPUMemory | None:
+        """Ask NVML how much of the GPU's memory is used now.
+
+        Returns:
+            None where it is not known which GPU this is, or NVML does not answer.
+        """
+        if self.gpu is None or self.gpu.uuid is None:
+            return None
+        used = _nvml.used(self.gpu.uuid, _driver.find().nvml)
+        return None if used is None else GPUMemory(*used)
 
 
 _made: weakref.WeakKeyDictionary[moderngl.Context, ContextInfo] = weakref.WeakKeyDictionary()
@@ -51,7 +111,7 @@ def describe(context: moderngl.Context) -> ContextInfo:
     Raises:
         TypeError: it is something else.
         ValueError: it was released, and nothing is known of it.
-        RuntimeError: it cannot be made current here, for it is current in another thread.
+        RuntimeError: it is current in another thread.
     """
     if not isinstance(context, moderngl.Context):
         raise TypeError(f"describe() takes a moderngl.Context, not {type(context).__name__}")
@@ -62,10 +122,7 @@ def describe(context: moderngl.Context) -> ContextInfo:
     with _current.kept():
         context.mglo.__enter__()
         if _current.current() is None:
-            raise RuntimeError(
-                "this context cannot be made current in this thread; a context is current in one "
-                "thread at a time: describe it there, or leave it there first"
-            )
+            raise RuntimeError(WRONG_THREAD)
         info = context.info
     return ContextInfo(
         strategy=None,
@@ -74,6 +131,29 @@ def describe(context: moderngl.Context) -> ContextInfo:
         version=info["GL_VERSION"],
         software=gl.is_software(info["GL_RENDERER"]),
         egl_device=None,
+        cuda_device=None,
+        gpu_uuid=None,
         attempts=(),
         seconds=None,
+    )
+
+
+def visible_gpus() -> tuple[GPU, ...]:
+    """The NVIDIA GPUs that this process was given, as ``CUDA_VISIBLE_DEVICES`` has it.
+
+    No context is made and no CUDA is initialised; NVML is asked.
+
+    Returns:
+        The first is ``device=0`` of :func:`get_gpu_context`, and so on. Of several unlike GPUs
+        it is only known how many there are, unless they are named by UUID or
+        ``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``: which is the fastest is CUDA's to say.
+    """
+    answer = _nvml.ask(_driver.find().nvml)
+    memory = {gpu.uuid: gpu.memory_total for gpu in answer.gpus if gpu.uuid is not None}
+    try:
+        given = devices.visible(answer.gpus)
+    except devices.NoneGivenError:
+        return ()
+    return tuple(
+        GPU(gpu.name, gpu.uuid, gpu.pci, memory.get(gpu.uuid or ""), answer.driver) for gpu in given
     )

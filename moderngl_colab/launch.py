@@ -1,34 +1,34 @@
 """The GPU for other programs: the variables with which a process that starts now gets it.
 
 What :func:`moderngl_colab.get_gpu_context` mends within its own process, these mend for any
-program that uses libglvnd: the vendors that are loaded, and where the loader looks for them.
+program that uses libglvnd: the vendors that are loaded, where the loader looks for them, and which
+of several GPUs is taken.
 """
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from moderngl_colab import _cache, _glvnd, _loader
+from moderngl_colab import _cache, _cuda, _glvnd, _loader, _x11, remedies
+from moderngl_colab.devices import spelled
 from moderngl_colab.errors import GPUContextError
+from moderngl_colab.findings import hardware
 from moderngl_colab.findings.every import blocking
 from moderngl_colab.machine import Machine
+from moderngl_colab.options import DEVICE_VARIABLE, refuse_foreign_systems
 from moderngl_colab.survey import look
 from moderngl_colab.ways import Ways, refused, tell
 
+if TYPE_CHECKING:
+    from moderngl_colab.diagnostics.choice import Choice
+
 __all__ = ["Prepared", "prepare", "prepare_environment"]
 
-# Read in MuJoCo 4.0 (mujoco/egl), VTK 9.7 (vtkEGLRenderWindow), pyglet 2.1 (options) and
-# glcontext 3.0 (its egl backend).
-_OF_DEVICE = (
-    "MUJOCO_EGL_DEVICE_ID",
-    "VTK_DEFAULT_EGL_DEVICE_INDEX",
-    "PYGLET_HEADLESS_DEVICE",
-    "GLCONTEXT_DEVICE_INDEX",
-)
+# Read in VTK 9.7 (vtkEGLRenderWindow), pyglet 2.1 (options) and glcontext 3.0 (its egl backend).
+_OF_DEVICE = ("VTK_DEFAULT_EGL_DEVICE_INDEX", "PYGLET_HEADLESS_DEVICE", "GLCONTEXT_DEVICE_INDEX")
 
 
 class Prepared(NamedTuple):
@@ -43,6 +43,8 @@ class Prepared(NamedTuple):
     """Whether EGL leads to the GPU."""
     glx: bool = False
     """Whether NVIDIA's GLX does, on a display that is there or that is given to the program."""
+    certain: bool = False
+    """Whether it is to be a certain one of several GPUs, which GLX cannot choose."""
     notes: tuple[str, ...] = ()
     """What the user is to be told, each one line."""
 
@@ -58,7 +60,7 @@ class Prepared(NamedTuple):
         return {_glvnd.FILENAMES_VARIABLE: icd, **self.others}
 
 
-def prepare_environment(device: int | None = None) -> dict[str, str]:
+def prepare_environment(device: object = None) -> dict[str, str]:
     """The variables with which any OpenGL program in a child process gets the GPU.
 
     ::
@@ -71,29 +73,33 @@ def prepare_environment(device: int | None = None) -> dict[str, str]:
     vendors by the user stays as it is. On WSL2, and on a Jetson without ``/dev/nvidia0``, nothing
     is to be mended, and nothing is set.
 
+    Where there are several GPUs, the variables by which MuJoCo, VTK, pyglet and glcontext choose
+    one name the one that ``get_gpu_context(device=...)`` takes; a process of its own is started
+    to ask libEGL and NVML which that is. Those that the user has set stay, if no device is named.
+
     Arguments:
-        device: which of NVIDIA's EGL devices MuJoCo, VTK, pyglet and glcontext take, from 0;
-            without it they choose. Where EGL's order is not CUDA's, MuJoCo takes the number for
-            CUDA's (google-deepmind/mujoco#3245).
+        device: as for :func:`moderngl_colab.get_gpu_context`. Default: what
+            ``MODERNGL_COLAB_DEVICE`` says, or else the first GPU that this process is given.
 
     Returns:
         Name to value, for the environment of a child process.
 
     Raises:
         GPUContextError: no program can get the GPU here; the text says why, and what mends it.
-        TypeError: `device` is no integer.
-        ValueError: there is no such device.
+        TypeError: `device` is a bool.
+        ValueError: this process has no such GPU, or more than one.
         OSError: the ICD cannot be written.
     """
     return prepare(device).variables()
 
 
-def prepare(device: int | None = None, environ: Mapping[str, str] | None = None) -> Prepared:
+def prepare(device: object = None, environ: Mapping[str, str] | None = None) -> Prepared:
     """As :func:`prepare_environment`, with the ways to the GPU that it opens; nothing is written.
 
     Arguments:
         device: as there.
-        environ: the environment that the variables are to complete. Default: this process's.
+        environ: the environment that the variables are to complete, of an image for instance: of
+            its GPUs none is chosen, unless `device` does. Default: this process's.
 
     Raises:
         GPUContextError: as there.
@@ -101,33 +107,33 @@ def prepare(device: int | None = None, environ: Mapping[str, str] | None = None)
         ValueError: as there.
     """
     if sys.platform != "linux":
-        from moderngl_colab.options import refuse_foreign_systems
-
         refuse_foreign_systems()
-    if device is not None:
-        device = _integer(device)
+    asked = _asked(device, os.environ if environ is None else {})
     machine = look(os.environ if environ is None else environ)
-    known = blocking(machine)
-    # Who names a device has chosen, whatever CUDA's variable says.
-    if known is not None and (device is None or known.code != "gpu-hidden"):
+    if (known := blocking(machine)) is not None:
         raise refused(known)
-    _check(device, machine)
     if not machine.gpus:  # On a Jetson and on WSL2 every program has what it can have.
+        if asked is not None:
+            raise ValueError(f"device={asked!r}: of NVIDIA's GPUs there are none")
         return Prepared({})
     ways = tell(machine)
-    if device is not None and not ways.egl:
-        raise GPUContextError(
-            f"device={device} names an EGL device, and here only GLX serves, which chooses its own"
-            "\n  fix: leave the device out"
-        )
-    variables = _variables(machine, ways)
-    if device is not None:
-        variables |= dict.fromkeys(_OF_DEVICE, str(device))
-        # VTK takes X where it can, and GLX cannot choose.
-        variables["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
     chosen = _glvnd.user_choice(machine.environ) is not None
     vendor = machine.userland.libraries["EGL"] if ways.egl_half else ""
-    return Prepared(variables, None if chosen else vendor, ways.egl, ways.glx, ways.notes)
+    prepared = Prepared(
+        _variables(machine, ways), None if chosen else vendor, ways.egl, ways.glx, notes=ways.notes
+    )
+    several = sum(not node.error for node in machine.gpus) > 1
+    if asked is None and (not several or environ is not None):
+        return prepared
+    return _on_device(prepared, asked, machine, several)
+
+
+def _asked(device: object, environ: Mapping[str, str]) -> str | None:
+    """The device that the user names; None where he does not."""
+    if device is not None:
+        return spelled(device, "device")
+    text = environ.get(DEVICE_VARIABLE, "").strip()
+    return spelled(text, DEVICE_VARIABLE) if text else None
 
 
 def _variables(machine: Machine, ways: Ways) -> dict[str, str]:
@@ -143,15 +149,96 @@ def _variables(machine: Machine, ways: Ways) -> dict[str, str]:
     return variables
 
 
-def _integer(device: Any) -> int:
-    if isinstance(device, bool) or not hasattr(device, "__index__"):
-        raise TypeError(f"device={device!r}: an int is needed")
-    return operator.index(device)
+def _on_device(prepared: Prepared, asked: str | None, machine: Machine, several: bool) -> Prepared:
+    """With the GPU that programs are to take.
+
+    Raises:
+        GPUContextError: they cannot be told, and must not choose by themselves.
+        ValueError: this process has no such GPU, or more than one.
+    """
+    certain = several and (asked is not None or _cuda.VISIBLE_VARIABLE in machine.environ)
+    if several and not prepared.egl:
+        if certain:
+            raise _unreachable("only GLX serves, which chooses its own", asked, machine)
+        return prepared
+    from moderngl_colab.diagnostics.choice import choose
+
+    choice = choose(asked, prepared.egl, prepared.vendor, machine.userland)
+    if choice.impossible is not None:
+        raise ValueError(choice.impossible)
+    if choice.hidden:
+        raise refused(hardware.hidden(machine))
+    if choice.unmatched is None:
+        names = _names(choice, asked, machine, several and (certain or _without_display(machine)))
+        return prepared._replace(others=prepared.others | names, certain=certain)
+    if certain or asked is not None:
+        raise _unreachable(choice.unmatched, asked, machine)
+    note = f"programs choose one of several GPUs by themselves: {choice.unmatched}"
+    return prepared._replace(notes=(*prepared.notes, note))
 
 
-def _check(device: int | None, machine: Machine) -> None:
-    count = len(machine.gpus)
-    if device is not None and not 0 <= device < count:
-        numbers = {0: "none", 1: "1, of index 0"}
-        there_are = numbers.get(count, f"{count}, of index 0 to {count - 1}")
-        raise ValueError(f"device={device}: of NVIDIA GPUs there are {there_are}")
+def _unreachable(why: str, asked: str | None, machine: Machine) -> GPUContextError:
+    variable = _cuda.VISIBLE_VARIABLE
+    named = f"device={asked!r} names" if asked is not None else f"{variable} gives"
+    fix = "leave the device out" if asked is not None else remedies.unset(machine, variable)
+    return refused(f"{named} a certain GPU, and {why}\n  fix: {fix}")
+
+
+def _names(choice: Choice, asked: str | None, machine: Machine, by_egl: bool) -> dict[str, str]:
+    """The variables that name a GPU; where none was asked for, those that the user has not set.
+
+    Arguments:
+        choice: the GPU.
+        asked: how the user names it.
+        machine: where the programs will run.
+        by_egl: whether VTK is to use EGL, too: it takes X where it can.
+    """
+    variables = {}
+    if choice.number is not None:
+        visible = machine.environ.get(_cuda.VISIBLE_VARIABLE)
+        number = _for_mujoco(choice.number, choice.ordinals, visible)
+        variables = {"MUJOCO_EGL_DEVICE_ID": str(number)}
+        variables |= dict.fromkeys(_OF_DEVICE, str(choice.number))
+        variables |= {"VTK_DEFAULT_OPENGL_WINDOW": "vtkEGLRenderWindow"} if by_egl else {}
+    if asked is not None:
+        return {DEVICE_VARIABLE: asked, **variables}
+    return {name: value for name, value in variables.items() if name not in machine.environ}
+
+
+def _without_display(machine: Machine) -> bool:
+    name = machine.environ.get("DISPLAY")
+    return not name or _x11.unusable(name) is not None
+
+
+def _for_mujoco(index: int, ordinals: Sequence[int | None], visible: str | None) -> int:
+    """What MuJoCo is to be told for an EGL device.
+
+    Before 4.0 that is its place in EGL's list. Since then, it is its place among the GPUs of
+    ``CUDA_VISIBLE_DEVICES``, which MuJoCo looks up by CUDA's numbers on the whole machine if the
+    driver knows all of them, though these are ordinals of the process; else the ordinal.
+
+    Arguments:
+        index: the device's place in EGL's list.
+        ordinals: what the devices of the list say of CUDA's ordinals.
+        visible: ``CUDA_VISIBLE_DEVICES``.
+    """
+    known = [ordinal for ordinal in ordinals if ordinal is not None]
+    own = ordinals[index]
+    if own is None or len(set(known)) < len(known) or _mujoco_is_old():
+        return index
+    try:
+        numbers = [int(entry) for entry in (visible or "").split(",") if entry.strip()]
+    except ValueError:
+        return own
+    if min(numbers, default=0) < 0 or own not in (numbers if set(numbers) <= set(known) else ()):
+        return own
+    return numbers.index(own)
+
+
+def _mujoco_is_old() -> bool:
+    from importlib import metadata
+
+    try:
+        return int(metadata.version("mujoco").partition(".")[0]) < 4
+    except (metadata.PackageNotFoundError, ValueError):
+        return False

@@ -48,6 +48,8 @@ class EGLDevice(NamedTuple):
     """As NVML writes it, ``"GPU-..."``."""
     render_node: str | None = None
     """For instance ``"/dev/dri/renderD128"``."""
+    pci: str | None = None
+    """Its PCI address, for instance ``"0000:0f:00.0"``."""
 
 
 class Examined(NamedTuple):
@@ -143,7 +145,7 @@ class Machine(NamedTuple):
     late: bool = False
     """Whether this process had libEGL read its vendors before, without NVIDIA among them."""
     forked: bool = False
-    """Whether a context was made before this process was forked."""
+    """Whether the driver was used before this process was forked."""
     elsewhere: bool = False
     """Whether contexts made here belong to another thread, and none to this one."""
     examined: Examined | None = None

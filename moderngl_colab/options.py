@@ -15,6 +15,7 @@ __all__ = ["Options", "Settings", "options", "refuse_foreign_systems"]
 
 SOFTWARE_VARIABLE = "MODERNGL_COLAB_ALLOW_SOFTWARE"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
+DEVICE_VARIABLE = "MODERNGL_COLAB_DEVICE"
 
 _DEFAULT_VERSION = 330
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
@@ -53,6 +54,7 @@ def refuse_foreign_systems() -> None:
 
 def options(
     require: int | None,
+    device: object,
     allow_software: bool | None,
     strategies: Iterable[Strategy | str] | str | None,
     settings: Mapping[str, Any],
@@ -65,8 +67,8 @@ def options(
     """
     if unknown := sorted(set(settings) - set(Settings.__annotations__)):
         raise TypeError(
-            f"get_gpu_context() knows no {', '.join(unknown)}; beside require, allow_software and "
-            f"strategies it takes {', '.join(Settings.__annotations__)}"
+            f"get_gpu_context() knows no {', '.join(unknown)}; beside require, device, "
+            f"allow_software and strategies it takes {', '.join(Settings.__annotations__)}"
         )
     if not (standalone := settings.get("standalone", True)):
         raise ValueError(
@@ -80,11 +82,29 @@ def options(
             f'backend={backend!r}: only "egl" is known; strategies=[...] orders the ways'
         )
     index = settings.get("device_index")
+    index = None if index is None else _integer("device_index", index)
     return Options(
-        Request(_version(require), None if index is None else _integer("device_index", index)),
+        Request(_version(require), index, _device(device, index)),
         _chain(strategies),
         _allowed(allow_software),
     )
+
+
+def _device(device: object, index: int | None) -> str | None:
+    if device is not None and index is not None:
+        raise ValueError(
+            f"device={str(device)!r} and device_index={index}: a GPU is named by one of them"
+        )
+    if device is None and index is None:
+        text = os.environ.get(DEVICE_VARIABLE, "").strip()
+        return _spelled(text, DEVICE_VARIABLE) if text else None
+    return None if device is None else _spelled(device, "device")
+
+
+def _spelled(device: object, source: str) -> str:
+    from moderngl_colab.devices import spelled
+
+    return spelled(device, source)
 
 
 def _version(require: int | None) -> int:

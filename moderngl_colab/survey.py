@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 
-from moderngl_colab import _driver, _files, _glvnd, _handle, _kernel, _loader, _process
+from moderngl_colab import _driver, _files, _fork, _glvnd, _handle, _kernel, _loader, _process
 from moderngl_colab.machine import Machine, Vendor
 
 __all__ = ["glance", "look"]
@@ -27,7 +27,8 @@ _RELEVANT = frozenset(
     | {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"}
     | {"NVIDIA_DRIVER_CAPABILITIES"}
     # this library, and others that use GL
-    | {"MODERNGL_COLAB_ALLOW_SOFTWARE", "MODERNGL_COLAB_DRIVER_DIR", "MODERNGL_COLAB_STRATEGIES"}
+    | {"MODERNGL_COLAB_ALLOW_SOFTWARE", "MODERNGL_COLAB_DEVICE", "MODERNGL_COLAB_DRIVER_DIR"}
+    | {"MODERNGL_COLAB_STRATEGIES"}
     | {"GLCONTEXT_DEVICE_INDEX", "GLCONTEXT_GLVERSION", "GLCONTEXT_LINUX_LIBEGL"}
     | {"GLCONTEXT_LINUX_LIBGL", "GLCONTEXT_LINUX_LIBX11", "GLCONTEXT_WIN_LIBGL"}
     | {"MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "PYOPENGL_PLATFORM", "PYGLET_HEADLESS"}
@@ -84,7 +85,7 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
         vendors=tuple(_vendor(icd, environ, root) for icd in _glvnd.icds(environ=environ)),
         xvfb=shutil.which("Xvfb", path=environ.get("PATH")),
         late=_late(),
-        forked=_handle.made_before_fork(),
+        forked=_fork.driver_lost(),
         elsewhere=_handle.made_elsewhere(),
     )
 

@@ -76,11 +76,15 @@ def test_env_given_twice_says_the_same(command: Command, tmp_path: Path) -> None
     assert command("colab", "env", "--format", "docker").stdout == docker
 
 
-def test_a_device_may_be_named_whatever_cudas_variable_says(command: Command) -> None:
+def test_no_device_may_be_named_where_cudas_variable_leaves_none(command: Command) -> None:
     hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    text = (
+        "moderngl-colab env: error: no OpenGL program can get the GPU here: CUDA_VISIBLE_DEVICES "
+        'is "", and that leaves this process no GPU\n  fix: unset CUDA_VISIBLE_DEVICES\n'
+    )
 
-    assert command("colab", "env", env=hidden).returncode == 69
-    assert command("colab", "env", "--device", "0", env=hidden).returncode == 0
+    assert result(command("package", "env", env=hidden)) == (69, "", text)
+    assert result(command("package", "env", "--device", "0", env=hidden)) == (69, "", text)
 
 
 def test_on_wsl2_mesa_kept_from_the_gpu_is_said(command: Command) -> None:
@@ -284,19 +288,41 @@ def test_on_another_system_it_is_said_what_serves_there(python: Python) -> None:
     )
 
 
+TWO = {"STANDIN_GPUS": "2", "STANDIN_ORDER": "reverse"}
+
+
 def test_env_names_the_device_to_every_program(command: Command, tmp_path: Path) -> None:
-    done = command("colab", "env", "--device", "1", env={"STANDIN_GPUS": "2"})
+    done = command("colab", "env", "--device", "0", env=TWO)
     assert result(done) == (
         0,
         f"export __EGL_VENDOR_LIBRARY_FILENAMES={tmp_path}/{ICD}\n"
         "export __GLX_VENDOR_LIBRARY_NAME=nvidia\n"
         "export MUJOCO_GL=egl\n"
-        "export MUJOCO_EGL_DEVICE_ID=1\n"
+        "export MODERNGL_COLAB_DEVICE=cuda:0\n"
+        "export MUJOCO_EGL_DEVICE_ID=0\n"
         "export VTK_DEFAULT_EGL_DEVICE_INDEX=1\n"
         "export PYGLET_HEADLESS_DEVICE=1\n"
         "export GLCONTEXT_DEVICE_INDEX=1\n"
         "export VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow\n",
         "",
+    )
+
+
+def test_of_the_gpus_of_this_machine_a_dockerfile_names_none_by_itself(command: Command) -> None:
+    env = {**TWO, "MODERNGL_COLAB_DEVICE": "1", "CUDA_VISIBLE_DEVICES": "1"}
+    path = 'ENV LD_LIBRARY_PATH="/usr/lib64-nvidia"\n'
+    done = command("colab-no-path", "env", "--format", "docker", env=env)
+    assert result(done) == (0, DOCKERFILE.format("egl", path), "")
+    done = command("colab-no-path", "env", "--format", "docker", "--device", "1", env=TWO)
+    assert 'ENV PYGLET_HEADLESS_DEVICE="0"\n' in done.stdout
+
+
+def test_that_programs_choose_a_gpu_by_themselves_is_said(command: Command) -> None:
+    done = command("colab", "env", env={**TWO, "STANDIN_FAULT": "query-crash"})
+    assert (done.returncode, done.stderr) == (
+        0,
+        "moderngl-colab env: programs choose one of several GPUs by themselves: the process that "
+        "asked libEGL was ended by SIGABRT (6)\n",
     )
 
 
@@ -336,6 +362,11 @@ NO_GPU = (
     "/dev/nvidiactl, and no kernel module is loaded\n"
     '  fix: add "nvidia.com/gpu: 1" to the container\'s resources.limits\n'
 )
+POSSIBLE = (
+    'possible are an ordinal of CUDA (1 or "cuda:1"), the beginning of a UUID ("GPU-57a2d1") and a '
+    'PCI address ("pci:0000:0f:00.0")'
+)
+GPU = "NVIDIA Stand-in GPU 0  GPU-57a2d100-0c01-4ab0-9e11-00005eed0000  pci:0000:00:04.0"
 
 
 @pytest.mark.parametrize(
@@ -347,13 +378,14 @@ NO_GPU = (
             "colab",
             ["env", "--device", "1"],
             64,
-            "moderngl-colab env: error: device=1: of NVIDIA GPUs there are 1, of index 0\n",
+            "moderngl-colab env: error: device='cuda:1': this process has no such GPU; it has 1:\n"
+            f"  cuda:0  {GPU}\n",
         ),
         (
             "colab",
             ["run", "--device", "-1", "--", "true"],
             64,
-            "moderngl-colab run: error: device=-1: of NVIDIA GPUs there are 1, of index 0\n",
+            f"moderngl-colab run: error: device='-1': {POSSIBLE}; of GPUs there are 1:\n  {GPU}\n",
         ),
         (
             "colab",
@@ -378,8 +410,7 @@ NO_GPU = (
             "colab",
             ["env", "--device", "one"],
             64,
-            "usage: moderngl-colab env [-h] [--device D] [--format {sh,json,docker}]\n"
-            "moderngl-colab env: error: argument --device: invalid int value: 'one'\n",
+            f"moderngl-colab env: error: device='one': {POSSIBLE}; of GPUs there are 1:\n  {GPU}\n",
         ),
     ],
 )
@@ -660,10 +691,22 @@ def test_a_display_on_which_mesa_would_serve_instead_is_not_given(command: Comma
     )
 
 
-def test_a_device_that_was_asked_for_is_not_lost_over_glx(command: Command) -> None:
-    script = 'echo "$DISPLAY/$PYGLET_HEADLESS_DEVICE"'
-    done = command("colab", "run", "--device", "0", "--", "sh", "-c", script)
-    assert result(done) == (0, "/0\n", "")
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        (["--device", "0"], TWO, "none/1"),
+        ([], {**TWO, "CUDA_VISIBLE_DEVICES": "1"}, "none/0"),
+        ([], TWO, "one/1"),
+        (["--device", "0"], {}, "one/0"),
+        ([], {"CUDA_VISIBLE_DEVICES": "0"}, "one/"),
+    ],
+)
+def test_a_certain_one_of_several_gpus_is_not_lost_over_glx(
+    words: list[str], env: dict[str, str], said: str, command: Command
+) -> None:
+    script = 'test "$DISPLAY" && screen=one; echo "${screen:-none}/$PYGLET_HEADLESS_DEVICE"'
+    done = command("colab", "run", *words, "--", "sh", "-c", script, env=env)
+    assert result(done) == (0, f"{said}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ Chain = Callable[..., dict[str, Any]]
 KNOWN = "egl, glx, mesa"
 TWO_DEVICES = "of EGL devices there are 2, of index 0 to 1"
 ACCEPTED = (
-    "beside require, allow_software and strategies it takes standalone, share, backend, "
+    "beside require, device, allow_software and strategies it takes standalone, share, backend, "
     "device_index"
 )
 

@@ -30,12 +30,12 @@ LIB = str(driver.multiarch())
 CACHED = LIB.removeprefix("/usr")  # as the loader's cache spells it
 MEMORY = 15 << 30
 UUID = "GPU-57a2d10{0}-0c01-4ab0-9e11-00005eed000{0}"
-GPU = ["NVIDIA Stand-in GPU {0}", False, MEMORY, UUID]
 BY_NAME = ("libEGL.so.1", "libGL.so.1", "libX11.so.6", "libXext.so.6", "libstdc++.so.6")
 
 
 def gpu(number: int) -> list[Any]:
-    return [text.format(number) if isinstance(text, str) else text for text in GPU]
+    name, uuid = f"NVIDIA Stand-in GPU {number}", UUID.format(number)
+    return [name, False, MEMORY + (number << 20), uuid, f"0000:0{number}:04.0"]
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_a_healthy_machine_answers_every_question(examined: Examined) -> None:
         "says": "NVML lists NVIDIA Stand-in GPU 0, NVIDIA Stand-in GPU 1",
     }
     assert report["devices"] == [
-        [0, True, 0, UUID.format(0), "/dev/dri/renderD128"],
-        [1, True, 1, UUID.format(1), "/dev/dri/renderD129"],
-        [2, False, None, None, None],
+        [0, True, 0, UUID.format(0), "/dev/dri/renderD128", "0000:00:04.0"],
+        [1, True, 1, UUID.format(1), "/dev/dri/renderD129", "0000:01:04.0"],
+        [2, False, None, None, None, None],
     ]
     assert (report["unanswered"], report["stderr"], report["glibcxx"]) == ({}, [], {})
 
@@ -87,11 +87,14 @@ def test_egls_order_and_cudas_are_told_apart(examined: Examined) -> None:
 
 
 def test_a_hidden_gpu_is_not_asked_what_would_crash_the_driver(examined: Examined) -> None:
-    report = examined("colab", env={"STANDIN_GPUS": "2", "STANDIN_FAULT": "hidden-attrib-crash"})
+    settings = {"STANDIN_GPUS": "2", "STANDIN_FAULT": "hidden-attrib-crash"}
+    settings["CUDA_VISIBLE_DEVICES"] = "0"
+
+    report = examined("colab", env=settings)
 
     assert report["devices"][:2] == [
-        [0, True, 0, UUID.format(0), None],
-        [1, False, None, None, None],
+        [0, True, 0, UUID.format(0), None, None],
+        [1, True, None, UUID.format(1), None, None],
     ]
     assert report["unanswered"] == {}
 
@@ -99,11 +102,11 @@ def test_a_hidden_gpu_is_not_asked_what_would_crash_the_driver(examined: Examine
 def test_nonsense_of_the_driver_is_no_answer(examined: Examined) -> None:
     report = examined("colab", env={"STANDIN_FAULT": "nonsense,nvml-nonsense", "STANDIN_DRM": "1"})
 
-    assert report["devices"][0] == [0, True, None, None, None]
+    assert report["devices"][0] == [0, True, None, None, None, None]
     assert report["nvml"] == {
         "error": None,
         "driver": None,
-        "gpus": [["GPU without a name", False, None, None]],
+        "gpus": [["GPU without a name", False, None, None, None]],
         "code": None,
         "says": "NVML lists GPU without a name",
     }
@@ -112,7 +115,7 @@ def test_nonsense_of_the_driver_is_no_answer(examined: Examined) -> None:
 def test_what_nvml_refuses_of_a_gpu_is_left_out(examined: Examined) -> None:
     report = examined("colab", env={"STANDIN_FAULT": "nvml-refuses"})
 
-    assert report["nvml"]["gpus"] == [["GPU without a name", False, None, None]]
+    assert report["nvml"]["gpus"] == [["GPU without a name", False, None, None, None]]
     assert (report["nvml"]["error"], report["nvml"]["code"]) == (None, None)
 
 
@@ -151,14 +154,14 @@ def test_without_nvml_its_absence_is_its_answer(examined: Examined) -> None:
 
     assert report["nvml"]["says"] == "NVML: NVML Shared Library Not Found (12)"
     assert report["nvml"]["code"] == 12
-    assert report["devices"] == [[0, False, None, None, None]]
+    assert report["devices"] == [[0, False, None, None, None, None]]
 
 
 def test_a_mig_slice_is_told_by_nvml(examined: Examined) -> None:
     report = examined("mig")
 
     assert [each[1] for each in report["nvml"]["gpus"]] == [True]
-    assert report["devices"] == [[0, False, None, None, None]]
+    assert report["devices"] == [[0, False, None, None, None, None]]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_vendors_are_opened_as_libglvnd_would(examined: Examined) -> None:
 def test_a_driver_of_another_version_is_opened_and_lists_nothing(examined: Examined) -> None:
     report = examined("mismatch")
 
-    assert report["devices"] == [[0, False, None, None, None]]
+    assert report["devices"] == [[0, False, None, None, None, None]]
     assert report["nvml"]["code"] == 18
 
 

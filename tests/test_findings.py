@@ -164,9 +164,11 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         Finding(
             "forked",
             ERROR,
-            "contexts were made before this process was forked, and drivers hang in such a child",
+            "NVIDIA's driver was used, by OpenGL or CUDA, before this process was forked, and in "
+            "such a child it hangs",
             (),
-            'multiprocessing.set_start_method("spawn"), and make the context in the worker',
+            'start workers by multiprocessing.set_start_method("spawn") or "forkserver", or by '
+            'DataLoader(..., multiprocessing_context="spawn"), and make the context in the worker',
         ),
     ),
     "wsl2": (
@@ -480,10 +482,11 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         ),
         Finding(
             "gpu-other",
-            WARNING,
-            "EGL device 0 serves, which to CUDA is GPU 1; CUDA's first is EGL device 1",
+            NOTE,
+            "EGL's first NVIDIA GPU is not the first that CUDA gives this process: that is EGL "
+            "device 1",
             ("EGL device 0: CUDA ordinal 1", "EGL device 1: CUDA ordinal 0"),
-            "moderngl_colab.get_gpu_context(device_index=1)",
+            RUN,
         ),
     ),
     "software-forced": (
@@ -614,8 +617,8 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             "the contexts of this process were made in another thread, and a context is current in "
             "one thread at a time",
             (),
-            "use a context in the thread that made it, or leave it there and enter it here: with "
-            "ctx:",
+            "use a context in the thread that made it, or leave it there, by "
+            "ctx.__exit__(None, None, None), and enter it here: with ctx:",
         ),
     ),
     "display-remote": (
@@ -879,6 +882,8 @@ def test_what_looking_tells_is_what_blocks_every_program(machine: Machine, code:
         (" 1", False),
         ("1gpu2", False),
         ("GPU-57a2d100", False),
+        ("GPU-57a2d1", True),
+        ("GPU-57a2d1ff", True),
         ("MIG-GPU-57a2d100/1/0", False),
         ("", True),
         ("-1", True),
@@ -896,6 +901,10 @@ def test_cuda_visible_devices_hides_every_gpu_as_cuda_reads_it(
     environ = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
     three = (*NODES, Node("/dev/nvidia1"), Node("/dev/nvidia2"))
 
-    found = findings(refusing(environ=environ, nodes=three))
+    gpus = tuple(GPU("Tesla T4", False, uuid=f"GPU-57a2d10{number}") for number in range(3))
+
+    found = findings(
+        refusing(environ=environ, nodes=three, examined=examined(nvml=Answer(gpus=gpus)))
+    )
 
     assert ("gpu-hidden" in {finding.code for finding in found}) is hidden

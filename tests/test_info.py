@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import moderngl_colab
+from moderngl_colab._handle import WRONG_THREAD
 
 PRELUDE = """
 import gc, json, warnings, weakref, moderngl, moderngl_colab
@@ -94,8 +95,7 @@ thread.join()
 print(json.dumps([*seen, moderngl_colab.describe(raw).software]))
 """
     assert run(python, "no-nvidia", code) == [
-        "this context cannot be made current in this thread; a context is current in one thread at "
-        "a time: describe it there, or leave it there first",
+        WRONG_THREAD,
         True,
     ]
 

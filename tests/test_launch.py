@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Path:
 
 PREPARE = """
 import json, sys, moderngl_colab.launch as launch
-print(json.dumps(launch.prepare_environment(*map(int, sys.argv[1:]))))
+print(json.dumps(launch.prepare_environment(*sys.argv[1:])))
 """
 
 
@@ -243,7 +243,7 @@ def test_where_every_program_has_what_it_can_have_nothing_is_set(
     script = 'echo "$DISPLAY $__GLX_VENDOR_LIBRARY_NAME."'
     assert python(machine, RUN, "sh", "-c", script).stdout == " .\n"
     assert python(machine, DEVICES).stdout.splitlines()[0] == (
-        "ValueError: device=2: of NVIDIA GPUs there are none"
+        "ValueError: device='cuda:2': of NVIDIA's GPUs there are none"
     )
 
 
@@ -291,7 +291,8 @@ def test_a_directory_that_no_path_can_name_is_said(python: Python, tmp_path: Pat
     assert rest.startswith("/libEGL_nvidia.so.550.54.15 and ")
 
 
-def test_nothing_is_changed_in_this_process(python: Python, cache: Path) -> None:
+@pytest.mark.parametrize("gpus", ["1", "4"])
+def test_nothing_is_changed_in_this_process(gpus: str, python: Python, cache: Path) -> None:
     program = """
 import os, sys
 def state():
@@ -305,31 +306,130 @@ launch.prepare_environment()
 assert state() == before, (before, state())
 print("as before")
 """
-    said = python("colab-no-path", program, env={"XDG_CACHE_HOME": str(cache)}).stdout
-    assert said == "as before\n"
+    env = {"XDG_CACHE_HOME": str(cache), "STANDIN_GPUS": gpus}
+    assert python("colab-no-path", program, env=env).stdout == "as before\n"
 
 
 # ---- devices -------------------------------------------------------------------------------------
 
 
-def test_a_device_is_named_for_each_program_that_takes_one(
-    prepare: Callable[..., dict[str, str]],
-) -> None:
-    assert prepare("colab", "1", STANDIN_GPUS="2", GLCONTEXT_DEVICE_INDEX="0") == {
-        "__EGL_VENDOR_LIBRARY_FILENAMES": "/usr/lib64-nvidia/libEGL_nvidia.so.550.54.15",
-        "__GLX_VENDOR_LIBRARY_NAME": "nvidia",
-        "MUJOCO_GL": "egl",
-        "MUJOCO_EGL_DEVICE_ID": "1",
-        "VTK_DEFAULT_EGL_DEVICE_INDEX": "1",
-        "PYGLET_HEADLESS_DEVICE": "1",
-        "GLCONTEXT_DEVICE_INDEX": "1",
+FOUR = {"STANDIN_GPUS": "4", "STANDIN_ORDER": "reverse"}
+UUID = "GPU-57a2d10{0}-0c01-4ab0-9e11-00005eed000{0}"
+OF_ONE = {
+    "__EGL_VENDOR_LIBRARY_FILENAMES": "/usr/lib64-nvidia/libEGL_nvidia.so.550.54.15",
+    "__GLX_VENDOR_LIBRARY_NAME": "nvidia",
+    "MUJOCO_GL": "egl",
+}
+
+
+def named(number: int, mujoco: int) -> dict[str, str]:
+    """What names an EGL device to the programs that take one."""
+    return {
+        "MUJOCO_EGL_DEVICE_ID": str(mujoco),
+        "VTK_DEFAULT_EGL_DEVICE_INDEX": str(number),
+        "PYGLET_HEADLESS_DEVICE": str(number),
+        "GLCONTEXT_DEVICE_INDEX": str(number),
         "VTK_DEFAULT_OPENGL_WINDOW": "vtkEGLRenderWindow",
     }
 
 
+@pytest.mark.parametrize(
+    ("device", "text"), [("1", "cuda:1"), ("GPU-57A2D101", "GPU-57a2d101"), ("pci:01:04.0", None)]
+)
+def test_a_device_is_named_to_each_program_that_takes_one(
+    device: str, text: str | None, prepare: Callable[..., dict[str, str]]
+) -> None:
+    own = {"GLCONTEXT_DEVICE_INDEX": "0", "MODERNGL_COLAB_DEVICE": "cuda:3"}
+    asked = {"MODERNGL_COLAB_DEVICE": text or "pci:0000:01:04.0"}
+    assert prepare("colab", device, **FOUR, **own) == OF_ONE | asked | named(2, 1)
+
+
+def test_the_device_of_the_variable_is_named(prepare: Callable[..., dict[str, str]]) -> None:
+    asked = {"MODERNGL_COLAB_DEVICE": "cuda:1"}
+    given = prepare(
+        "colab", **FOUR, **asked, CUDA_VISIBLE_DEVICES="0,3", PYGLET_HEADLESS_DEVICE="2"
+    )
+    assert given == OF_ONE | asked | named(0, 1)
+
+
+def test_without_a_device_what_the_user_chose_stays(prepare: Callable[..., dict[str, str]]) -> None:
+    own = {"PYGLET_HEADLESS_DEVICE": "0", "VTK_DEFAULT_OPENGL_WINDOW": "vtkXOpenGLRenderWindow"}
+    given = prepare("colab", **FOUR, **own)
+    assert given == OF_ONE | {n: v for n, v in named(3, 0).items() if n not in own}
+
+
+def test_with_one_gpu_a_device_is_named_where_the_user_names_it(
+    prepare: Callable[..., dict[str, str]],
+) -> None:
+    by_x = {n: v for n, v in named(0, 0).items() if n != "VTK_DEFAULT_OPENGL_WINDOW"}
+    assert prepare("colab", CUDA_VISIBLE_DEVICES="0") == OF_ONE
+    asked = {"MODERNGL_COLAB_DEVICE": "cuda:0"}
+    assert prepare("colab", "0", PYGLET_HEADLESS_DEVICE="1") == OF_ONE | asked | by_x
+
+
+def test_among_vendors_of_the_users_own_it_is_the_device_of_that_list(
+    prepare: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    nvidia = tmp_path / "nvidia.json"
+    nvidia.write_text(TEXT % LIBRARY)
+    given = prepare(
+        "colab", "1", **FOUR, __EGL_VENDOR_LIBRARY_FILENAMES=f"{ICDS}/50_mesa.json:{nvidia}"
+    )
+    rest = {n: v for n, v in OF_ONE.items() if not n.startswith("__EGL")}
+    assert given == rest | {"MODERNGL_COLAB_DEVICE": "cuda:1"} | named(3, 1)
+
+
+def test_before_its_version_4_mujoco_takes_the_number_of_egl(
+    prepare: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "mujoco-3.17.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mujoco\nVersion: 3.17.0\n")
+    given = prepare("colab", **FOUR, PYTHONPATH=str(tmp_path), CUDA_VISIBLE_DEVICES="1")
+    assert given == OF_ONE | named(2, 2)
+
+
+EACH = """
+import json, os, sys, moderngl_colab.launch as launch
+for settings in json.loads(sys.argv[1]):
+    os.environ.update(settings)
+    given = launch.prepare_environment()
+    names = "PYGLET_HEADLESS_DEVICE", "MUJOCO_EGL_DEVICE_ID"
+    print(*(given[name] for name in names))
+    for name in settings:
+        del os.environ[name]
+"""
+
+# The first GPU that CUDA has, and what MuJoCo 4.0 is told for it.
+VISIBLE = {"2": 2, "3,1": 3, "GPU-57a2d101,GPU-57a2d103": 1}
+# What the driver does not tell; whether MuJoCo can be told nothing but EGL's number.
+FAULTS = {
+    "no-uuid": False,
+    "no-cuda-attrib": True,
+    "no-query-name,hidden-attrib-crash": False,
+    "no-query-name,no-uuid,hidden-attrib-crash": False,
+}
+
+
+@pytest.mark.parametrize(
+    "order", [{"STANDIN_NAMES": "Tesla T4"}, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}]
+)
+def test_whatever_the_driver_tells_it_is_the_first_gpu_that_cuda_has(
+    order: dict[str, str], python: Python, cache: Path
+) -> None:
+    settings = [{"CUDA_VISIBLE_DEVICES": v, "STANDIN_FAULT": f} for v in VISIBLE for f in FAULTS]
+    env = FOUR | order | {"XDG_CACHE_HOME": str(cache)}
+    done = python("colab", EACH, json.dumps(settings), env=env)
+    assert [tuple(map(int, line.split())) for line in done.stdout.splitlines()] == [
+        (3 - gpu, 3 - gpu if by_number else 0)
+        for gpu in VISIBLE.values()
+        for by_number in FAULTS.values()
+    ]
+
+
 DEVICES = """
 import moderngl_colab.launch as launch
-for device in (2, -1, True, "0", 1.0):
+for device in (2, -1, True, "cuda:x", 1.0, "GPU-57a2d1", "pci:07:00.0"):
     try:
         print(launch.prepare_environment(device))
     except (launch.GPUContextError, TypeError, ValueError) as error:
@@ -341,20 +441,103 @@ def test_a_device_that_is_not_there_is_an_error_that_says_which_are(
     python: Python, cache: Path
 ) -> None:
     env = {"XDG_CACHE_HOME": str(cache), "STANDIN_GPUS": "2"}
+    possible = (
+        'possible are an ordinal of CUDA (1 or "cuda:1"), the beginning of a UUID ("GPU-57a2d1") '
+        'and a PCI address ("pci:0000:0f:00.0")'
+    )
+    gpus = [f"NVIDIA Stand-in GPU {n}  {UUID.format(n)}  pci:0000:0{n}:04.0" for n in range(2)]
+    all_of_them = [f"  {gpu}" for gpu in gpus]
+    given = [f"  cuda:{n}  {gpu}" for n, gpu in enumerate(gpus)]
     assert python("colab", DEVICES, env=env).stdout.splitlines() == [
-        "ValueError: device=2: of NVIDIA GPUs there are 2, of index 0 to 1",
-        "ValueError: device=-1: of NVIDIA GPUs there are 2, of index 0 to 1",
-        "TypeError: device=True: an int is needed",
-        "TypeError: device='0': an int is needed",
-        "TypeError: device=1.0: an int is needed",
+        "ValueError: device='cuda:2': this process has no such GPU; it has 2:",
+        *given,
+        f"ValueError: device='-1': {possible}; of GPUs there are 2:",
+        *all_of_them,
+        f"TypeError: device=True: {possible}",
+        f"ValueError: device='cuda:x': {possible}; of GPUs there are 2:",
+        *all_of_them,
+        f"ValueError: device='1.0': {possible}; of GPUs there are 2:",
+        *all_of_them,
+        "ValueError: device='GPU-57a2d1': 2 GPUs of this process begin so; it has 2:",
+        *given,
+        "ValueError: device='pci:0000:07:00.0': this process has no such GPU; it has 2:",
+        *given,
     ]
 
 
-def test_a_device_cannot_be_had_over_glx(python: Python) -> None:
-    program = DEVICES.replace('(2, -1, True, "0", 1.0)', "(0,)")
-    assert python("glx-only", program).stdout == (
-        "GPUContextError: device=0 names an EGL device, and here only GLX serves, which chooses "
-        "its own\n  fix: leave the device out\n"
+GLX_CHOOSES = (
+    "GPUContextError: no OpenGL program can get the GPU here: {} a certain GPU, and only GLX "
+    "serves, which chooses its own\n  fix: {}\n"
+)
+
+
+def test_glx_serves_where_it_has_nothing_to_choose(
+    prepare: Callable[..., dict[str, str]], python: Python
+) -> None:
+    vendors = {"__EGL_VENDOR_LIBRARY_FILENAMES": "/dev/null"}
+    assert prepare("glx-only", **FOUR) == GLX_ONLY | vendors
+    asked = {"MODERNGL_COLAB_DEVICE": "cuda:0"}
+    assert prepare("glx-only", "cuda:0") == GLX_ONLY | vendors | asked
+    assert prepare("glx-only", CUDA_VISIBLE_DEVICES="0") == GLX_ONLY | vendors
+    program = DEVICES.partition("(")[0] + "(0, None):" + DEVICES.partition("):")[2]
+    done = python("glx-only", program, env=FOUR | {"CUDA_VISIBLE_DEVICES": "0,1"})
+    assert done.stdout == (
+        GLX_CHOOSES.format("device='cuda:0' names", "leave the device out")
+        + GLX_CHOOSES.format("CUDA_VISIBLE_DEVICES gives", "unset CUDA_VISIBLE_DEVICES")
+    )
+
+
+NOTHING = "no ordinal of CUDA, no UUID, no PCI address"
+UNTOLD = {
+    "query-crash": "the process that asked libEGL was ended by SIGABRT (6)",
+    "query-fails": "libEGL lists no NVIDIA device",
+    "no-uuid,no-cuda-attrib": "it cannot be told which EGL device is cuda:0: "
+    + "; ".join(f"EGL device {number} has {NOTHING}" for number in range(4)),
+}
+
+
+@pytest.mark.parametrize("fault", UNTOLD)
+def test_where_nothing_tells_which_device_it_is_a_certain_gpu_is_an_error_that_says_so(
+    fault: str, python: Python
+) -> None:
+    program = f"""{NOTES}
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "1"
+print()
+for device in (None, "cuda:0"):
+    try:
+        print(launch.prepare(device))
+    except launch.GPUContextError as error:
+        print(error)
+"""
+    headline = "no OpenGL program can get the GPU here: "
+    why = UNTOLD[fault]
+    assert python("package", program, env=FOUR | {"STANDIN_FAULT": fault}).stdout == (
+        f"programs choose one of several GPUs by themselves: {why}\n"
+        f"{headline}CUDA_VISIBLE_DEVICES gives a certain GPU, and {why}\n"
+        "  fix: unset CUDA_VISIBLE_DEVICES\n"
+        f"{headline}device='cuda:0' names a certain GPU, and {why}\n"
+        "  fix: leave the device out\n"
+    )
+
+
+def test_a_libegl_that_hangs_is_given_up(python: Python) -> None:
+    env = FOUR | {"STANDIN_FAULT": "query-hang", "CUDA_VISIBLE_DEVICES": "1"}
+    assert python("package", REFUSE, env=env).stdout == (
+        "no OpenGL program can get the GPU here: CUDA_VISIBLE_DEVICES gives a certain GPU, and "
+        "libEGL did not answer within 20 s\n  fix: unset CUDA_VISIBLE_DEVICES\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "4", "1,1", "GPU-9"])
+def test_a_process_that_is_given_no_gpu_has_none_for_its_programs(
+    text: str, python: Python
+) -> None:
+    program = DEVICES.partition("(")[0] + "(0, None):" + DEVICES.partition("):")[2]
+    done = python("package", program, env=FOUR | {"CUDA_VISIBLE_DEVICES": text})
+    assert done.stdout == 2 * (
+        "GPUContextError: no OpenGL program can get the GPU here: CUDA_VISIBLE_DEVICES is "
+        f'"{text}", and that leaves this process no GPU\n  fix: unset CUDA_VISIBLE_DEVICES\n'
     )
 
 
@@ -679,6 +862,10 @@ def test_with_the_glx_half_alone_a_program_that_uses_egl_is_not_on_the_cpu(
     assert status != 0
 
 
+def on(gpu: int) -> tuple[str, int]:
+    return NVIDIA.replace("GPU 0", f"GPU {gpu}"), 0
+
+
 @pytest.mark.parametrize(
     "program", ["mujoco_context", "pyglet_headless", "vtk_off_screen", "glcontext_egl"]
 )
@@ -686,10 +873,56 @@ def test_a_program_is_on_the_gpu_that_was_asked_for(
     program: str, neighbour: Callable[..., Any]
 ) -> None:
     how = RUN.replace("'run', ", "'run', '--device', '1', ")
-    assert neighbour("colab-no-path", how, program, STANDIN_GPUS="2") == (
-        NVIDIA.replace("GPU 0", "GPU 1"),
-        0,
-    )
+    assert neighbour("colab-no-path", how, program, **FOUR) == on(1)
+
+
+# The GPU that CUDA has first; the one that the program takes by itself.
+GIVEN = [
+    ("mujoco_context", "3,1", 3, 3),
+    ("mujoco_context", "1,2,0", 1, 2),
+    ("mujoco_context", UUID.format(1), 1, 1),
+    ("pyglet_headless", "2", 2, 3),
+    ("vtk_off_screen", "2", 2, 3),
+]
+
+
+@pytest.mark.parametrize(("program", "visible", "gpu", "alone"), GIVEN)
+def test_a_program_is_under_run_on_the_gpu_that_it_was_given(
+    program: str, visible: str, gpu: int, alone: int, neighbour: Callable[..., Any]
+) -> None:
+    env = FOUR | {"CUDA_VISIBLE_DEVICES": visible}
+    assert neighbour("package", RUN, program, **env) == on(gpu)
+    assert neighbour("package", DIRECTLY, program, **env, MUJOCO_GL="egl") == on(alone)
+
+
+LANDS = """
+import json, os, subprocess, sys, moderngl_colab
+for visible in (None, *json.loads(sys.argv[1])):
+    environ = os.environ | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    os.environ.update(environ)
+    for given in ({}, moderngl_colab.prepare_environment()):
+        subprocess.run([sys.executable, "-P", sys.argv[2]], env=environ | given, check=True)
+"""
+
+
+def test_a_program_is_on_every_single_gpu_that_it_can_be_given(python: Python, cache: Path) -> None:
+    gpus = {"0": 0, "1": 1, "2": 2, "3": 3, UUID.format(1): 1, "3,1": 3}
+    program = str(NEIGHBOURS / "glcontext_egl.py")
+    env = FOUR | {"XDG_CACHE_HOME": str(cache)}
+    done = python("package", LANDS, json.dumps(list(gpus)), program, env=env)
+    assert done.stdout == "".join(on(3)[0] + on(gpu)[0] for gpu in (0, *gpus.values()))
+
+
+OURS = "import moderngl_colab as m; print(m.get_gpu_context().info['GL_RENDERER'])"
+
+
+def test_a_program_that_uses_this_library_is_on_the_gpu_that_was_asked_for(
+    python: Python, cache: Path
+) -> None:
+    how = RUN.replace("'run', ", "'run', '--device', 'GPU-57a2d101', ")
+    env = FOUR | {"XDG_CACHE_HOME": str(cache), "CUDA_VISIBLE_DEVICES": "2,1"}
+    done = python("colab", how, sys.executable, "-P", "-c", OURS, env=env)
+    assert done.stdout == "NVIDIA Stand-in GPU 1/PCIe/SSE2\n"
 
 
 @pytest.mark.parametrize("machine", [*ON, "glx-only"])

@@ -175,8 +175,8 @@ machine
   variables      none that matters
 
 GPUs
-  0  Tesla T4, 15.5 GiB, driver 550.54.15, MIG off, EGL device 0, CUDA ordinal 0, \
-/dev/dri/renderD128, GPU-<uuid>
+  0  Tesla T4, 15.5 GiB, driver 550.54.15, MIG off, EGL device 0, /dev/dri/renderD128, \
+cuda:0, GPU-<uuid>
 
 strategies
   egl   GPU, pixels right, 0.41 s: Tesla T4/PCIe/SSE2 (NVIDIA Corporation), \
@@ -407,15 +407,17 @@ def test_a_mismatch_names_both_versions_and_their_places() -> None:
 def test_several_gpus_are_matched_with_their_egl_devices_by_uuid() -> None:
     other = UUID.replace("8f2f", "1111")
     gpus = (
-        _nvml.GPU(name="A100", mig=True, memory_total=40 * 2**30, uuid=UUID),
+        _nvml.GPU(name="A100", mig=True, memory_total=40 * 2**30, uuid=UUID, pci="0000:3b:00.0"),
         _nvml.GPU(name="T4", mig=False, memory_total=None, uuid=other),
-        _nvml.GPU(name="L4", mig=False, memory_total=None, uuid=None),
+        _nvml.GPU(name="L4", mig=False, memory_total=None, uuid=None, pci="0000:5e:00.0"),
+        _nvml.GPU(name="P4", mig=False, memory_total=None, uuid=None),
     )
     devices = (
         EGLDevice(0, True, cuda=1, uuid=other),
         EGLDevice(1, True, cuda=0, uuid=UUID),
         EGLDevice(2, True),
-        EGLDevice(3, False),
+        EGLDevice(3, True, pci="0000:5e:00.0"),
+        EGLDevice(4, False),
     )
     examined = Examined(nvml=_nvml.Answer(driver=VERSION, gpus=gpus), devices=devices)
     text = str(Report(HEALTHY._replace(examined=examined)))
@@ -424,10 +426,11 @@ def test_several_gpus_are_matched_with_their_egl_devices_by_uuid() -> None:
         text[text.index("GPUs\n") : text.index("\nstrategies")]
         == """\
 GPUs
-  0  A100, 40.0 GiB, driver 550.54.15, MIG on, EGL device 1, CUDA ordinal 0, GPU-<uuid>
-  1  T4, driver 550.54.15, MIG off, EGL device 0, CUDA ordinal 1, GPU-<uuid>
-  2  L4, driver 550.54.15, MIG off
-  3  name unknown, driver 550.54.15, EGL device 2
+  0  A100, 40.0 GiB, driver 550.54.15, MIG on, EGL device 1, cuda:0, pci:0000:3b:00.0, GPU-<uuid>
+  1  T4, driver 550.54.15, MIG off, EGL device 0, cuda:1, GPU-<uuid>
+  2  L4, driver 550.54.15, MIG off, EGL device 3, pci:0000:5e:00.0
+  3  P4, driver 550.54.15, MIG off
+  4  name unknown, driver 550.54.15, EGL device 2
 """
     )
 

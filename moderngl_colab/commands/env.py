@@ -71,15 +71,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """Declare ``--device``."""
     parser.add_argument(
         "--device",
-        type=int,
         metavar="D",
-        help="the EGL device that MuJoCo, VTK, pyglet and glcontext take, from 0; programs get no "
-        "display then, for GLX cannot choose",
+        help="the GPU that programs take: an ordinal of CUDA (1 or cuda:1), the beginning of a "
+        "UUID (GPU-57a2d1), a PCI address (pci:0000:0f:00.0); where there are several, programs "
+        "get no display then, for GLX cannot choose",
     )
 
 
 def prepared(
-    command: str, device: int | None, environ: Mapping[str, str] | None = None
+    command: str, device: str | None, environ: Mapping[str, str] | None = None
 ) -> launch.Prepared | int:
     """What a program is to be started with; or the exit status, once it is said why not.
 

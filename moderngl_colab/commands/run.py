@@ -65,8 +65,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if variables and screen and (why := _x11.unusable(screen)) is not None:
         commands.complain(f"moderngl-colab run: DISPLAY={screen} is not used: {why}")
         del environ["DISPLAY"]
-    # GLX cannot choose a device, so one that was asked for is not to be had over our display.
-    if found.glx and not environ.get("DISPLAY") and arguments.device is None:
+    # GLX cannot choose a device, so a certain one is not to be had over our display.
+    if found.glx and not environ.get("DISPLAY") and not found.certain:
         status = _with_display(command, environ, needed=not found.egl)
         if status is not None:
             return status

@@ -209,9 +209,12 @@ def _gpus(gpus: list[Data]) -> Rows:
         facts += [] if memory is None else [f"{memory / 2**30:.1f} GiB"]
         facts += [] if gpu["driver"] is None else [f"driver {gpu['driver']}"]
         facts += [] if mig is None else [f"MIG {'on' if mig else 'off'}"]
-        for label, field in (("EGL device", "egl_device"), ("CUDA ordinal", "cuda_ordinal")):
-            facts += [] if gpu[field] is None else [f"{label} {gpu[field]}"]
-        facts += [gpu[field] for field in ("render_node", "uuid") if gpu[field] is not None]
+        # The last ones as device= takes them.
+        for label, field in (
+            ("EGL device ", "egl_device"), ("", "render_node"),
+            ("cuda:", "cuda_ordinal"), ("pci:", "pci_bus_id"), ("", "uuid"),
+        ):  # fmt: skip
+            facts += [] if gpu[field] is None else [f"{label}{gpu[field]}"]
         yield str(number), ", ".join(facts)
     if not gpus:
         yield "none seen", ""

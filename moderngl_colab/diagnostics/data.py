@@ -160,6 +160,7 @@ def _gpus(facts: Machine) -> Iterator[dict[str, Any]]:
     devices = [device for device in examined.devices or () if device.is_nvidia]
     for gpu in answer.gpus:
         same = [device for device in devices if device.uuid and device.uuid == gpu.uuid]
+        same = same or [device for device in devices if device.pci and device.pci == gpu.pci]
         if not same and len(answer.gpus) == len(devices) == 1:
             same = devices
         device = same[0] if same else None
@@ -182,6 +183,7 @@ def _gpu(
         "driver": driver,
         "mig": None if gpu is None else gpu.mig,
         "uuid": (gpu and gpu.uuid) or (device and device.uuid),
+        "pci_bus_id": (gpu and gpu.pci) or (device and device.pci),
         "egl_device": None if device is None else device.number,
         "cuda_ordinal": None if device is None else device.cuda,
         "render_node": None if device is None else device.render_node,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from moderngl_colab import _kernel, devices, remedies
+from moderngl_colab import _cuda, _kernel, remedies
 from moderngl_colab.findings.finding import Finding, Severity
 from moderngl_colab.machine import Machine
 
@@ -15,6 +15,7 @@ __all__ = [
     "gpu_hidden",
     "gpu_other",
     "gvisor",
+    "hidden",
     "jetson",
     "mig",
     "not_linux",
@@ -118,43 +119,55 @@ def device_cgroup(machine: Machine) -> Finding | None:
 
 def gpu_hidden(machine: Machine) -> Finding | None:
     """The process was told to use no GPU; it is obeyed."""
-    if not machine.gpus or not devices.all_hidden(machine.environ, len(machine.gpus)):
+    entries = _cuda.visible(machine.environ)
+    if not machine.gpus or entries is None:
         return None
-    value = machine.environ[devices.VISIBLE_VARIABLE]
+    nvml = machine.examined.nvml if machine.examined is not None else None
+    open_ones = [node for node in machine.gpus if not node.error]
+    count = len(nvml.gpus if nvml is not None and nvml.gpus else open_ones or machine.gpus)
+    first = entries[0] if entries else count
+    if isinstance(first, str):
+        uuids = [gpu.uuid for gpu in nvml.gpus] if nvml is not None else []
+        # A slice is not among them.
+        there = first.startswith("MIG-") or None in uuids or not uuids
+        there = there or sum(str(uuid).startswith(first) for uuid in uuids) == 1
+    else:
+        there = first < count
+    return None if there else hidden(machine)
+
+
+def hidden(machine: Machine) -> Finding:
+    """The variable names GPUs, and none of them is there."""
+    value = machine.environ[_cuda.VISIBLE_VARIABLE]
     return Finding(
         "gpu-hidden",
         Severity.ERROR,
-        f'{devices.VISIBLE_VARIABLE} is "{value}", and that leaves this process no GPU',
+        f'{_cuda.VISIBLE_VARIABLE} is "{value}", and that leaves this process no GPU',
         (),
         remedies.give_gpu(machine)
         if machine.platform == "slurm"
-        else remedies.unset(machine, devices.VISIBLE_VARIABLE),
+        else remedies.unset(machine, _cuda.VISIBLE_VARIABLE),
     )
 
 
 def gpu_other(machine: Machine) -> Finding | None:
     """EGL's first GPU is not the first one that CUDA gives this process."""
-    trial = machine.trial("egl")
     listed = machine.examined.devices if machine.examined is not None else None
-    if listed is None or trial is None or trial.egl_device is None:
+    nvidia = [device for device in listed or () if device.is_nvidia]
+    first = next((device for device in nvidia if device.cuda == 0), None)
+    if first is None or first is nvidia[0]:
         return None
-    used = next((device for device in listed if device.number == trial.egl_device), None)
-    first = next((device for device in listed if device.cuda == 0), None)
-    if used is None or first is None or used.number == first.number:
-        return None
-    ordinal = "no GPU of this process" if used.cuda is None else f"GPU {used.cuda}"
     return Finding(
         "gpu-other",
-        Severity.WARNING,
-        f"EGL device {used.number} serves, which to CUDA is {ordinal}; CUDA's first is EGL device "
+        Severity.NOTE,
+        f"EGL's first NVIDIA GPU is not the first that CUDA gives this process: that is EGL device "
         f"{first.number}",
         tuple(
             f"EGL device {device.number}: CUDA ordinal "
             f"{'none' if device.cuda is None else device.cuda}"
-            for device in listed
-            if device.is_nvidia
+            for device in nvidia
         ),
-        f"moderngl_colab.get_gpu_context(device_index={first.number})",
+        remedies.other_programs(machine),
     )
 
 

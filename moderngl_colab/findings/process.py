@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from moderngl_colab import remedies
+from moderngl_colab._handle import LEAVE_IT
 from moderngl_colab.errors import Outcome
 from moderngl_colab.findings.finding import PRIVILEGED, Finding, Severity
 from moderngl_colab.machine import HUNG, Machine
 
 __all__ = [
+    "FORKED",
     "driver_crash",
     "driver_hang",
     "driver_refused",
@@ -17,6 +19,16 @@ __all__ = [
     "privileged",
     "wrong_thread",
 ]
+
+FORKED = Finding(
+    "forked",
+    Severity.ERROR,
+    "NVIDIA's driver was used, by OpenGL or CUDA, before this process was forked, and in such a "
+    "child it hangs",
+    (),
+    'start workers by multiprocessing.set_start_method("spawn") or "forkserver", or by '
+    'DataLoader(..., multiprocessing_context="spawn"), and make the context in the worker',
+)
 
 
 def privileged(machine: Machine) -> Finding | None:
@@ -26,15 +38,7 @@ def privileged(machine: Machine) -> Finding | None:
 
 def forked(machine: Machine) -> Finding | None:
     """The driver does not live through a fork."""
-    if not machine.forked:
-        return None
-    return Finding(
-        "forked",
-        Severity.ERROR,
-        "contexts were made before this process was forked, and drivers hang in such a child",
-        (),
-        'multiprocessing.set_start_method("spawn"), and make the context in the worker',
-    )
+    return FORKED if machine.forked else None
 
 
 def wrong_thread(machine: Machine) -> Finding | None:
@@ -47,7 +51,7 @@ def wrong_thread(machine: Machine) -> Finding | None:
         "the contexts of this process were made in another thread, and a context is current in one "
         "thread at a time",
         (),
-        "use a context in the thread that made it, or leave it there and enter it here: with ctx:",
+        LEAVE_IT,
     )
 
 

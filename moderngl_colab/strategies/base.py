@@ -16,6 +16,8 @@ class Request(NamedTuple):
     """The OpenGL version, as moderngl writes it: 330 for 3.3."""
     device_index: int | None = None
     """The EGL device asked for, by its index; None for the strategy's own choice."""
+    device: str | None = None
+    """The GPU asked for: ``"cuda:1"``, ``"GPU-57a2d1"`` or ``"pci:0000:0f:00.0"``."""
 
 
 @runtime_checkable

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 
-from moderngl_colab import _driver, _egl, _glvnd, _process, causes, gl
+from moderngl_colab import _cuda, _driver, _egl, _fork, _glvnd, _nvml, _process, causes, gl
+from moderngl_colab.devices import Given, NoneGivenError, UnmatchedError, select
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 
@@ -23,29 +25,21 @@ class DirectEGL:
     vendor = "NVIDIA"
 
     def create(self, request: Request) -> gl.GLContext:
-        """Make the context on ``request.device_index``, or on the first NVIDIA GPU that serves.
+        """Make the context on the GPU that is asked for, or else on the first that serves.
 
         Raises:
             StrategyUnavailable: libEGL, the driver or the device is absent.
             StrategyFailed: every device refused.
-            ValueError: there is no EGL device of that index.
+            ValueError: there is no such device.
         """
         if request.device_index is None and (hidden := causes.hidden()) is not None:
             raise hidden
         egl = _serving[0] if _serving else _find(request.device_index)
-        devices = egl.devices()
-        if request.device_index is None:
-            devices = tuple(device for device in devices if device.is_nvidia)
-        else:
-            device = device_at(devices, request.device_index)
-            if not device.is_nvidia:
-                raise StrategyUnavailable(
-                    f"EGL device {device.number} is not an NVIDIA GPU",
-                    remedy=f"leave device_index out, or ask for {_numbers(devices)}",
-                )
-            devices = (device,)
+        chosen = _chosen(egl, request)
         try:
-            return first_that_serves(egl, devices, request.version)
+            context = first_that_serves(egl, chosen, request.version)
+            context.gpu = chosen[egl.devices()[context.egl_device or 0]]
+            return context
         except StrategyFailed as error:
             raise causes.refused(error, _driver.find()) from error
 
@@ -57,13 +51,28 @@ _serving: list[_egl.LibEGL] = []
 def open_libegl() -> _egl.LibEGL:
     """The libEGL whose list of devices counts: the one that lists NVIDIA's, else the ordinary one.
 
+    In a process that was forked after Mesa was loaded, neither: a fresh one with a fresh Mesa.
+
     Raises:
         StrategyUnavailable: it is not there.
     """
+    if _serving:
+        return _serving[0]
     try:
-        return _serving[0] if _serving else _egl.opened()
+        ordinary = _egl.opened()
+        return _egl.opened(_glvnd.private_copy(ordinary.path)) if _fork.mesa_lost() else ordinary
     except OSError as error:
         raise causes.dispatch_absent(error) from error
+
+
+def _forget() -> None:
+    if _fork.mesa_lost():
+        _serving.clear()
+        _egl.forget()
+        _glvnd.private_copy.cache_clear()
+
+
+_fork.in_child(_forget)
 
 
 def listed(egl: _egl.LibEGL, library: str | None = None) -> tuple[_egl.Device, ...]:
@@ -83,9 +92,7 @@ def listed(egl: _egl.LibEGL, library: str | None = None) -> tuple[_egl.Device, .
         return egl.devices()
 
 
-def first_that_serves(
-    egl: _egl.LibEGL, devices: Iterable[_egl.Device], version: int
-) -> gl.GLContext:
+def first_that_serves(egl: _egl.LibEGL, devices: Iterable[_egl.Device], version: int) -> gl.Handle:
     """A context on the first of the devices that does not refuse one.
 
     Raises:
@@ -99,6 +106,36 @@ def first_that_serves(
             refusals.append(error)
     remedy = next((error.remedy for error in refusals), None)
     raise StrategyFailed("; ".join(error.reason for error in refusals), remedy=remedy)
+
+
+def _chosen(egl: _egl.LibEGL, request: Request) -> Mapping[_egl.Device, Given]:
+    """The devices that will do, in their order, each with the GPU that it is.
+
+    Raises:
+        StrategyUnavailable: there is none, or nothing tells which it is.
+        ValueError: there is no such device.
+    """
+    every = egl.devices()
+    nvidia = [device for device in every if device.is_nvidia]
+    if request.device_index is not None:
+        device = device_at(every, request.device_index)
+        if not device.is_nvidia:
+            raise StrategyUnavailable(
+                f"EGL device {device.number} is not an NVIDIA GPU",
+                remedy=f"leave device_index out, or ask for {_numbers(every)}",
+            )
+        said = egl.details(device)
+        return {device: Given(said.cuda, said.uuid, said.pci)}
+    if len(nvidia) == 1 and request.device is None and _cuda.VISIBLE_VARIABLE not in os.environ:
+        only = egl.details(nvidia[0])
+        return {nvidia[0]: Given(0, only.uuid, only.pci)}  # There is nothing to choose.
+    listed = [(device, egl.details(device)) for device in nvidia]
+    try:
+        return dict(select(listed, request.device, _nvml.ask(_driver.find().nvml).gpus))
+    except NoneGivenError:
+        raise causes.hides() from None
+    except UnmatchedError as error:
+        raise causes.unmatched(str(error)) from None
 
 
 def device_at(devices: Sequence[_egl.Device], index: int) -> _egl.Device:
@@ -122,7 +159,7 @@ def _find(index: int | None) -> _egl.LibEGL:
         StrategyUnavailable: there is none; the reason says why.
         ValueError: there is none, and no device of `index` either.
     """
-    came_late = bool(_egl.loaded())
+    came_late = bool(_egl.loaded()) and not _fork.mesa_lost()
     ordinary = open_libegl()
     choice = _glvnd.user_choice()
     if ordinary.asked and index is None and choice is None and (absent := causes.no_gpu()):
@@ -135,7 +172,7 @@ def _find(index: int | None) -> _egl.LibEGL:
         if _serves(ordinary, library):
             return ordinary
         if came_late and library is not None:
-            private = _egl.opened(_glvnd.private_libegl(ordinary.path))
+            private = _egl.opened(_glvnd.private_copy(ordinary.path))
             if _serves(private, library):
                 return private
         if index is not None:

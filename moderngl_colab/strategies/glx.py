@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from moderngl_colab import _driver, _glvnd, _glx, _process, causes, gl
+from moderngl_colab import _cuda, _driver, _glvnd, _glx, _kernel, _nvml, _process, causes, gl
+from moderngl_colab.devices import Given, NoneGivenError, sole
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 
@@ -25,10 +26,12 @@ class NvidiaGLX:
     def create(self, request: Request) -> gl.GLContext:
         """Make the context on the driver's first GPU; GLX has no way to choose one.
 
+        Where there are several, it serves only a process that may use each of them.
+
         Raises:
             StrategyUnavailable: the driver, libGL or Xvfb is absent, or a device was asked for.
             StrategyFailed: the driver or the server refused.
-            ValueError: the index of the device is negative.
+            ValueError: there is no such device.
         """
         if request.device_index is not None:
             if request.device_index < 0:
@@ -47,6 +50,7 @@ class NvidiaGLX:
         if (kept := causes.no_gpu() or causes.hidden()) is not None:
             raise kept
         driver = _driver.find()
+        gpu = _only_gpu(request.device, driver)
         if (known := causes.obstacle("GLX", driver)) is not None:
             raise known
         try:
@@ -54,14 +58,39 @@ class NvidiaGLX:
         except OSError as error:
             raise causes.unloadable(error) from error
         try:
-            return over_xvfb("nvidia", request.version)
+            context = over_xvfb("nvidia", request.version)
+            context.gpu = gpu
+            return context
         except StrategyFailed as error:
             if error.cause is not None:
                 raise
             raise causes.refused(error, driver, "glx-refused") from error
 
 
-def over_xvfb(vendor: str, version: int) -> gl.GLContext:
+def _only_gpu(device: str | None, driver: _driver.Userland) -> Given | None:
+    """The GPU that a context will be on; None where it may be any.
+
+    Raises:
+        StrategyUnavailable: a certain one is needed, and there are several.
+        ValueError: there is no such device.
+    """
+    restricted = _cuda.VISIBLE_VARIABLE in os.environ
+    if device is None and not restricted:
+        return Given(0) if _kernel.count_gpus() == 1 else None
+    try:
+        gpu = sole(device, _nvml.ask(driver.nvml).gpus)
+    except NoneGivenError:
+        raise causes.hides() from None
+    if gpu is not None:
+        return gpu
+    asked = f"device={device!r} names" if device is not None else f"{_cuda.VISIBLE_VARIABLE} gives"
+    raise StrategyUnavailable(
+        f"{asked} one of several GPUs, and GLX chooses its own",
+        remedy="leave the device out" if device is not None else None,
+    )
+
+
+def over_xvfb(vendor: str, version: int) -> gl.Handle:
     """A context of libglvnd's GLX vendor (``"nvidia"``, ``"mesa"``) on the private display.
 
     Raises:

@@ -28,7 +28,7 @@ class Mesa:
         try:
             return _by_egl(request)
         except StrategyUnavailable as by_egl:
-            if request.device_index is not None:
+            if request.device_index is not None or request.device is not None:
                 raise
             try:
                 return over_xvfb("mesa", request.version)
@@ -46,6 +46,11 @@ def _by_egl(request: Request) -> gl.GLContext:
         devices = listed(egl)
     except _egl.EGLError as error:
         raise causes.mesa_absent(str(error)) from error
+    if request.device is not None:
+        raise StrategyUnavailable(
+            f"device={request.device!r} names an NVIDIA GPU, and Mesa drives none",
+            remedy="leave the device out",
+        )
     if request.device_index is None:
         devices = tuple(device for device in devices if not device.is_nvidia)
     else:
@@ -58,4 +63,12 @@ def _by_egl(request: Request) -> gl.GLContext:
         devices = (device,)
     if not devices:
         raise causes.mesa_absent("libEGL lists no device of Mesa's")
-    return first_that_serves(egl, devices, request.version)
+    while True:
+        context = first_that_serves(egl, devices, request.version)
+        if "NVIDIA" not in gl.strings(context).vendor:
+            return context
+        # Drivers before 470 do not say whose a GPU is that is hidden from CUDA.
+        gl.discard(context)
+        devices = tuple(d for d in devices if d.number > (context.egl_device or 0))
+        if not devices:
+            raise causes.mesa_absent("libEGL lists no device of Mesa's")

@@ -86,15 +86,16 @@ def expand(text: str) -> str:
     return text.replace("{lib}", str(driver.multiarch()))
 
 
-def script(machine: Machine, gpus: int, closed: Sequence[Path]) -> str:
+def script(machine: Machine, gpus: int, drm: bool, closed: Sequence[Path]) -> str:
     """Return shell code that turns a fresh mount namespace into the machine and runs ``"$@"``.
 
-    `gpus` is the number of /dev/nvidiaN; `closed` are folders that shall be open to everyone.
+    `gpus` is the number of /dev/nvidiaN; with `drm` they are in /sys/class/drm, too, where the
+    kernel module is loaded; `closed` are folders that shall be open to everyone.
     """
-    return "\n".join(_script(machine, gpus, closed))
+    return "\n".join(_script(machine, gpus, drm, closed))
 
 
-def _script(machine: Machine, gpus: int, closed: Sequence[Path]) -> Iterator[str]:
+def _script(machine: Machine, gpus: int, drm: bool, closed: Sequence[Path]) -> Iterator[str]:
     yield "PATH=/usr/sbin:/usr/bin:/sbin:/bin; umask 022; here=$PWD"
     yield f"trap 'echo \"{FAILURE}\" >&2; exit {FAILED}' EXIT; set -e; S={STAGE}"
     yield "mount -t tmpfs -o mode=755 rig $S"
@@ -111,10 +112,14 @@ def _script(machine: Machine, gpus: int, closed: Sequence[Path]) -> Iterator[str
             yield f"mount --bind $S/up{item.path} {item.path}"
     yield from _open(closed)
     yield from _dev(machine, gpus)
+    # Nothing can be made in sysfs, and a host without a card has no such folder.
+    yield "mkdir -p $S/up/class/drm"
+    yield f"[ ! -d /sys/class ] || {{ {_overlay('/sys/class', 'class')}; }}"
     others = [p.folder for p in machine.libraries if not p.folder.startswith(("{lib}", "/usr/"))]
     if others:
         yield from _new_root(others)
     yield from _proc(machine)
+    yield from _sys(machine, gpus if drm else 0)
     yield 'trap - EXIT; set +e; cd "$here"; exec "$@"'
 
 
@@ -207,14 +212,26 @@ def _new_root(folders: Sequence[str]) -> Iterator[str]:
 
 def _proc(machine: Machine) -> Iterator[str]:
     yield f"mount -t tmpfs -o mode=755 rig {STAGE}"
-    yield "[ ! -d /sys/module ] || mount -t tmpfs -o mode=755 rig /sys/module"
     if machine.kernel:
         first = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {machine.kernel}"
         yield f"mkdir {STAGE}/nvidia"
         yield f"echo '{first}  Tue Mar  5 22:23:56 UTC 2024' >{STAGE}/nvidia/version"
         yield f"echo 'GCC version:  gcc version 12.2.0' >>{STAGE}/nvidia/version"
-        yield "if [ -d /sys/module ]; then mkdir /sys/module/nvidia"
-        yield f"echo {machine.kernel} >/sys/module/nvidia/version; fi"
     if machine.proc_version:
         yield f"echo {shlex.quote(machine.proc_version)} >/dev/.version"
         yield "mount --bind /dev/.version /proc/version; rm /dev/.version"
+
+
+def _sys(machine: Machine, cards: int) -> Iterator[str]:
+    """Lay out the module and its cards; a sandbox may have no sysfs, or only part of one."""
+    mount = "mount -t tmpfs -o mode=755 rig"
+    yield "M=/sys/module D=/sys/class/drm"
+    yield f"[ ! -d $M ] || {mount} $M; [ ! -d $D ] || {mount} $D"
+    if not machine.kernel:
+        return
+    yield f"[ ! -d $M ] || {{ mkdir $M/nvidia; echo {machine.kernel} >$M/nvidia/version; }}"
+    for number in range(cards):
+        device = f"$M/nvidia/drivers/pci:nvidia/0000:{number:02x}:04.0"
+        yield f"mkdir -p {device}; echo 0x10de >{device}/vendor"
+        for node in (f"$D/card{number}", f"$D/renderD{128 + number}"):
+            yield f"mkdir {node}; ln -s {device} {node}/device"

@@ -66,6 +66,7 @@ def run(
     layout = script(
         machine,
         gpus=int(inside.get("STANDIN_GPUS") or 1),
+        drm=inside.get("STANDIN_DRM", "0") not in ("", "0"),
         closed=_closed_folders(argv) if uid else [],
     )
     # Only `env -i` decides what the program sees; the shell adds variables of its own.

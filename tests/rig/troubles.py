@@ -291,7 +291,7 @@ TROUBLES: dict[str, Trouble] = {
         _HEALTHY,
         "gpu",
         "gpu-other",
-        "moderngl_colab.get_gpu_context(device_index=1)",
+        "python -m moderngl_colab run -- PROGRAM ...",
         env={"STANDIN_GPUS": "2", "STANDIN_ORDER": "reverse"},
     ),
     "conda": _healed(

@@ -8,11 +8,14 @@ import moderngl
 
 import moderngl_colab
 from moderngl_colab import (
+    GPU,
     Attempt,
     ContextInfo,
     Finding,
+    ForkedProcessError,
     GLContext,
     GPUContextError,
+    GPUMemory,
     Machine,
     Outcome,
     Report,
@@ -27,6 +30,7 @@ from moderngl_colab import (
     diagnose,
     get_gpu_context,
     prepare_environment,
+    visible_gpus,
 )
 from moderngl_colab.strategies import DEFAULT_STRATEGIES
 
@@ -60,6 +64,12 @@ def check() -> None:
     assert_type(info.software, bool)
     assert_type(info.egl_device, int | None)
     assert_type(info.seconds, float | None)
+    assert_type(info.cuda_device, int | None)
+    assert_type(info.gpu, GPU | None)
+    assert_type(info.gpu_memory(), GPUMemory | None)
+    assert_type(visible_gpus(), tuple[GPU, ...])
+    get_gpu_context(device="cuda:1")
+    issubclass(ForkedProcessError, GPUContextError)
     assert_type(info.attempts, tuple[Attempt, ...])
     assert_type(info.attempts[0].outcome, Outcome)
     assert_type(info.attempts[0].remedy, str | None)
@@ -87,4 +97,4 @@ def check() -> None:
     report.findings[0].code = "mig"  # type: ignore[misc]
     diagnose("egl")  # type: ignore[call-arg]
     assert_type(prepare_environment(), dict[str, str])
-    prepare_environment(device="1")  # type: ignore[arg-type]
+    assert_type(prepare_environment(device="cuda:1"), dict[str, str])

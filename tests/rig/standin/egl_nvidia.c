@@ -31,10 +31,6 @@
 #define EGL_PLATFORM_SURFACELESS_MESA 0x31DD
 #endif
 
-#define DEVICE_EXTENSIONS                                                                        \
-    "EGL_EXT_device_drm EGL_EXT_device_drm_render_node EGL_EXT_device_query_name "               \
-    "EGL_EXT_device_persistent_id"
-
 /* What 550.163.01 says, without the X11 platforms, which Mesa's software device has not got. */
 #define CLIENT_EXTENSIONS                                                                        \
     "EGL_EXT_platform_base EGL_EXT_device_base EGL_KHR_client_get_all_proc_addresses "           \
@@ -46,6 +42,7 @@ static struct gpu {
     char device;
     char display;
     int initialized;
+    char extensions[192];
     char name[64];
     char card[32], render_node[32];
 } gpus[STANDIN_MAX_GPUS];
@@ -329,32 +326,45 @@ static EGLBoolean query_devices(EGLint size, EGLDeviceEXT *devices, EGLint *coun
     return EGL_TRUE;
 }
 
-static const char *query_device_string(EGLDeviceEXT device, EGLint name) {
-    int gpu = gpu_of_device(device);
-    own_error = EGL_SUCCESS;
-    if (gpu < 0) {
-        fail(EGL_BAD_DEVICE_EXT);
-        return NULL;
-    }
+/* Does CUDA_VISIBLE_DEVICES hide the GPU, in a driver that crashes on what it hides? */
+static int untouchable(int gpu) {
+    return standin_fault("hidden-attrib-crash") &&
+           standin_cuda_ordinal(gpu, getenv("CUDA_VISIBLE_DEVICES")) < 0;
+}
+
+static const char *device_extensions(int gpu) {
+    snprintf(gpus[gpu].extensions, sizeof gpus[gpu].extensions, "%sEGL_EXT_device_drm%s%s%s",
+             untouchable(gpu) ? "" : "EGL_NV_device_cuda ",
+             standin_fault("no-render-node") ? "" : " EGL_EXT_device_drm_render_node",
+             standin_fault("no-query-name") ? "" : " EGL_EXT_device_query_name",
+             standin_fault("no-uuid") ? "" : " EGL_EXT_device_persistent_id");
+    return gpus[gpu].extensions;
+}
+
+/* NULL for what the device does not say. */
+static const char *device_string(int gpu, EGLint name) {
     switch (name) {
     case EGL_EXTENSIONS:
-        /* The drivers that crash on a hidden GPU's attribute do not say device_cuda for it. */
-        if (gpu > 0 && standin_fault("hidden-attrib-crash"))
-            return DEVICE_EXTENSIONS;
-        return "EGL_NV_device_cuda " DEVICE_EXTENSIONS;
+        return device_extensions(gpu);
     case EGL_VENDOR:
-        return "NVIDIA";
+        return standin_fault("no-query-name") ? NULL : "NVIDIA";
     case EGL_RENDERER_EXT:
+        if (standin_fault("no-query-name"))
+            return NULL;
         standin_name(gpu, gpus[gpu].name, sizeof gpus[gpu].name);
         return gpus[gpu].name;
     case EGL_DRIVER_NAME_EXT:
-        return "nvidia";
+        return standin_fault("no-uuid") ? NULL : "nvidia";
     case EGL_DRM_DEVICE_FILE_EXT: /* both are empty where nvidia-drm is not loaded */
+        if (standin_fault("nonsense"))
+            return "\xff\x01card";
         if (!standin_flag("STANDIN_DRM"))
             return "";
         snprintf(gpus[gpu].card, sizeof gpus[gpu].card, "/dev/dri/card%d", gpu);
         return gpus[gpu].card;
     case EGL_DRM_RENDER_NODE_FILE_EXT:
+        if (standin_fault("no-render-node"))
+            return NULL;
         if (standin_fault("nonsense"))
             return "\xff\x01renderD";
         if (!standin_flag("STANDIN_DRM"))
@@ -363,25 +373,39 @@ static const char *query_device_string(EGLDeviceEXT device, EGLint name) {
                  128 + gpu);
         return gpus[gpu].render_node;
     default:
-        fail(EGL_BAD_PARAMETER);
         return NULL;
     }
 }
 
+static const char *query_device_string(EGLDeviceEXT device, EGLint name) {
+    int gpu = gpu_of_device(device);
+    own_error = EGL_SUCCESS;
+    if (gpu < 0) {
+        fail(EGL_BAD_DEVICE_EXT);
+        return NULL;
+    }
+    const char *text = device_string(gpu, name);
+    if (!text)
+        fail(EGL_BAD_PARAMETER);
+    return text;
+}
+
 static EGLBoolean query_device_attrib(EGLDeviceEXT device, EGLint attribute, EGLAttrib *value) {
     int gpu = gpu_of_device(device);
+    const char *visible = standin_fault("ignores-visible") ? NULL : getenv("CUDA_VISIBLE_DEVICES");
     own_error = EGL_SUCCESS;
     if (gpu < 0)
         return fail(EGL_BAD_DEVICE_EXT);
-    if (gpu > 0 && standin_fault("hidden-attrib-crash"))
+    if (untouchable(gpu))
         raise(SIGSEGV);
     if (standin_fault("nonsense")) {
         *value = -77;
         return EGL_TRUE;
     }
-    if (attribute != EGL_CUDA_DEVICE_NV || standin_cuda_ordinal(gpu) < 0)
+    if (attribute != EGL_CUDA_DEVICE_NV || standin_fault("no-cuda-attrib") ||
+        standin_cuda_ordinal(gpu, visible) < 0)
         return fail(EGL_BAD_ATTRIBUTE);
-    *value = standin_cuda_ordinal(gpu);
+    *value = standin_cuda_ordinal(gpu, visible);
     return EGL_TRUE;
 }
 
@@ -391,9 +415,8 @@ static EGLBoolean query_device_binary(EGLDeviceEXT device, EGLint name, EGLint m
     own_error = EGL_SUCCESS;
     if (gpu < 0)
         return fail(EGL_BAD_DEVICE_EXT);
-    if (name != EGL_DEVICE_UUID_EXT && name != EGL_DRIVER_UUID_EXT)
-        return fail(EGL_BAD_PARAMETER);
-    if (!size)
+    if (!size || standin_fault("no-uuid") ||
+        (name != EGL_DEVICE_UUID_EXT && name != EGL_DRIVER_UUID_EXT))
         return fail(EGL_BAD_PARAMETER);
     *size = standin_fault("nonsense") ? 1 << 30 : 16;
     if (value) {

@@ -2,6 +2,8 @@
  * Stand-in for libnvidia-ml.so.1: the calls that describe a machine's GPUs. Structures are laid
  * out as in NVIDIA's nvml.h; error codes are its nvmlReturn_t.
  */
+#include <stdatomic.h>
+
 #include "standin.h"
 
 #define NVML_SUCCESS 0
@@ -14,10 +16,15 @@
 #define NVML_LIB_RM_VERSION_MISMATCH 18
 #define NVML_UNKNOWN 999
 
-#define GIGABYTE (1024ull * 1024 * 1024)
-#define MEMORY_TOTAL (15 * GIGABYTE)
+#define MEGABYTE (1024ull * 1024)
+#define GIGABYTE (1024 * MEGABYTE)
+#define MEMORY_TOTAL(gpu) (15 * GIGABYTE + (unsigned)(gpu) * MEGABYTE) /* tells them apart */
 #define MEMORY_RESERVED (GIGABYTE / 4)
 #define MEMORY_USED (GIGABYTE / 2)
+#define MEMORY_OF_CALLER (MEMORY_USED / 4)
+
+/* GPU number N is at 0000:0N:04.0. */
+#define PCI_DEVICE 4
 
 typedef struct {
     char bus_id_legacy[16];
@@ -40,9 +47,12 @@ typedef struct {
     unsigned gpu_instance, compute_instance;
 } process_info;
 
+/* One above the highest that Linux gives on 64-bit machines (PID_MAX_LIMIT), so nobody's here. */
+#define FOREIGN_PID (4u * 1024 * 1024)
+
 /* A handle is the address of its element, so that a wild pointer is noticed. */
 static char handles[STANDIN_MAX_GPUS];
-static int references;
+static atomic_int references; /* threads may come and go at once */
 
 static int gpu_of(const void *handle) {
     int gpus = references > 0 ? standin_gpus() : 0;
@@ -164,6 +174,29 @@ STANDIN_EXPORT int nvmlDeviceGetHandleByIndex(unsigned index, void **handle) {
     return nvmlDeviceGetHandleByIndex_v2(index, handle);
 }
 
+/* By text such as "0000:01:04.0"; the domain may have eight digits, or be left out. */
+STANDIN_EXPORT int nvmlDeviceGetHandleByPciBusId_v2(const char *text, void **handle) {
+    unsigned domain = 0, bus, device, function;
+    char more;
+    if (!references)
+        return NVML_UNINITIALIZED;
+    if (!text || !handle)
+        return NVML_INVALID_ARGUMENT;
+    if (sscanf(text, "%x:%x:%x.%x%c", &domain, &bus, &device, &function, &more) != 4) {
+        domain = 0;
+        if (sscanf(text, "%x:%x.%x%c", &bus, &device, &function, &more) != 3)
+            return NVML_INVALID_ARGUMENT;
+    }
+    if (domain || bus >= (unsigned)standin_gpus() || device != PCI_DEVICE || function)
+        return NVML_NOT_FOUND;
+    *handle = &handles[bus];
+    return NVML_SUCCESS;
+}
+
+STANDIN_EXPORT int nvmlDeviceGetHandleByPciBusId(const char *text, void **handle) {
+    return nvmlDeviceGetHandleByPciBusId_v2(text, handle);
+}
+
 STANDIN_EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
     if (!references)
         return NVML_UNINITIALIZED;
@@ -219,16 +252,18 @@ STANDIN_EXPORT int nvmlDeviceGetPciInfo_v3(void *handle, pci_info *info) {
     memset(info, standin_fault("nvml-nonsense") ? 0xff : 0, sizeof *info);
     if (standin_fault("nvml-nonsense"))
         return NVML_SUCCESS;
-    info->device = 4;
+    info->device = PCI_DEVICE;
     info->bus = (unsigned)gpu;
     info->pci_device_id = 0x1eb810de; /* Tesla T4, what Colab lends most */
-    snprintf(info->bus_id_legacy, sizeof info->bus_id_legacy, "0000:%02X:04.0", gpu & 0xff);
-    snprintf(info->bus_id, sizeof info->bus_id, "00000000:%02X:04.0", gpu & 0xff);
+    snprintf(info->bus_id_legacy, sizeof info->bus_id_legacy, "0000:%02X:%02X.0", gpu & 0xff,
+             PCI_DEVICE);
+    snprintf(info->bus_id, sizeof info->bus_id, "00000000:%02X:%02X.0", gpu & 0xff, PCI_DEVICE);
     return NVML_SUCCESS;
 }
 
 STANDIN_EXPORT int nvmlDeviceGetMemoryInfo(void *handle, memory_info *info) {
-    if (gpu_of(handle) < 0 || !info)
+    int gpu = gpu_of(handle);
+    if (gpu < 0 || !info)
         return NVML_INVALID_ARGUMENT;
     if (standin_fault("nvml-refuses"))
         return NVML_UNKNOWN;
@@ -236,16 +271,23 @@ STANDIN_EXPORT int nvmlDeviceGetMemoryInfo(void *handle, memory_info *info) {
         memset(info, 0xff, sizeof *info);
         return NVML_SUCCESS;
     }
-    info->total = MEMORY_TOTAL;
+    info->total = MEMORY_TOTAL(gpu);
     info->used = MEMORY_USED + MEMORY_RESERVED; /* version 1 counts the reserved part as used */
     info->free = info->total - info->used;
     return NVML_SUCCESS;
 }
 
 STANDIN_EXPORT int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_info_v2 *info) {
-    if (gpu_of(handle) < 0 || !info)
+    int gpu = gpu_of(handle);
+    if (gpu < 0 || !info)
         return NVML_INVALID_ARGUMENT;
-    info->total = MEMORY_TOTAL;
+    if (standin_fault("nvml-refuses"))
+        return NVML_UNKNOWN;
+    if (standin_fault("nvml-nonsense")) {
+        memset(info, 0xff, sizeof *info);
+        return NVML_SUCCESS;
+    }
+    info->total = MEMORY_TOTAL(gpu);
     info->reserved = MEMORY_RESERVED;
     info->used = MEMORY_USED;
     info->free = info->total - info->reserved - info->used;
@@ -263,7 +305,7 @@ STANDIN_EXPORT int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigne
 
 /* ---- who uses a GPU ----------------------------------------------------------------------- */
 
-/* Nobody computes; the caller is the one that renders. */
+/* The list has one process, or none where PRESENT is 0. */
 static int list_processes(void *handle, unsigned *count, process_info *list, unsigned present) {
     unsigned room = count ? *count : 0;
     if (gpu_of(handle) < 0 || !count)
@@ -271,27 +313,30 @@ static int list_processes(void *handle, unsigned *count, process_info *list, uns
     *count = present;
     if (present && (room < present || !list))
         return NVML_INSUFFICIENT_SIZE;
-    if (present)
-        *list = (process_info){(unsigned)getpid(), MEMORY_USED / 4, ~0u, ~0u};
+    if (present) {
+        unsigned pid = standin_lists("STANDIN_PIDS", "hidden") ? FOREIGN_PID : (unsigned)getpid();
+        *list = (process_info){pid, MEMORY_OF_CALLER, ~0u, ~0u};
+    }
     return NVML_SUCCESS;
 }
 
 STANDIN_EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count,
                                                            process_info *list) {
-    return list_processes(handle, count, list, 0);
+    return list_processes(handle, count, list, standin_lists("STANDIN_PIDS", "both"));
 }
 
 STANDIN_EXPORT int nvmlDeviceGetComputeRunningProcesses_v2(void *handle, unsigned *count,
                                                            process_info *list) {
-    return list_processes(handle, count, list, 0);
+    return nvmlDeviceGetComputeRunningProcesses_v3(handle, count, list);
 }
 
+/* The caller is the one that renders. */
 STANDIN_EXPORT int nvmlDeviceGetGraphicsRunningProcesses_v3(void *handle, unsigned *count,
                                                             process_info *list) {
-    return list_processes(handle, count, list, 1);
+    return list_processes(handle, count, list, !standin_lists("STANDIN_PIDS", "none"));
 }
 
 STANDIN_EXPORT int nvmlDeviceGetGraphicsRunningProcesses_v2(void *handle, unsigned *count,
                                                             process_info *list) {
-    return list_processes(handle, count, list, 1);
+    return nvmlDeviceGetGraphicsRunningProcesses_v3(handle, count, list);
 }

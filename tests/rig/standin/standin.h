@@ -2,6 +2,25 @@
  * What the stand-in vendor libraries have in common: whether there is a kernel module of their
  * version, which GPUs exist and what they are called, and which fault a test has asked for.
  *
+ * What distinguishes the GPUs, all variables of the environment:
+ *   STANDIN_GPUS      how many there are; 1 when unset
+ *   STANDIN_ORDER     "reverse": EGL lists them from the last to the first
+ *   STANDIN_NAMES     names for them in turn, separated by commas
+ *   STANDIN_FASTEST   CUDA's order where CUDA_DEVICE_ORDER is not PCI_BUS_ID, as "2,0,1,3"
+ *   STANDIN_DRM       nvidia-drm is loaded: EGL names device files, and a machine has their sysfs
+ *   STANDIN_MIG       they are in MIG mode; EGL and GLX have nothing then
+ *   STANDIN_PIDS      whom NVML lists: "hidden" another process for the caller, as from within a
+ *                     PID namespace; "none" nobody; "both" the caller as computing, too
+ * Words of STANDIN_FAULT that concern what EGL says of a GPU:
+ *   no-uuid               no EGL_EXT_device_persistent_id, and no UUID
+ *   no-query-name         no EGL_EXT_device_query_name, and no vendor or renderer; before 470
+ *   no-render-node        no EGL_EXT_device_drm_render_node; the device file is still there
+ *   no-cuda-attrib        EGL_CUDA_DEVICE_NV fails for every GPU
+ *   ignores-visible       EGL_CUDA_DEVICE_NV gives CUDA's number before CUDA_VISIBLE_DEVICES
+ *   hidden-attrib-crash   a GPU hidden by CUDA_VISIBLE_DEVICES does not list EGL_NV_device_cuda
+ *                         and crashes when it is asked for an attribute
+ *   nonsense              answers that mean nothing
+ *
  * Everything is read from the environment or from /proc at every call, never cached: a test may
  * change its mind within one process, and the real driver asks the kernel each time as well.
  */
@@ -106,9 +125,21 @@ static inline int standin_gpus(void) {
     return gpus < 0 ? 0 : gpus > STANDIN_MAX_GPUS ? STANDIN_MAX_GPUS : gpus;
 }
 
-/* GPU numbers are NVML's (PCI order) throughout; EGL and NVML must agree about name and UUID. */
+/*
+ * GPU numbers are NVML's (PCI order) throughout; EGL, GL and NVML must agree about name and UUID.
+ * STANDIN_NAMES gives the GPUs its names in turn, from its beginning again when it is too short.
+ */
 static inline void standin_name(int gpu, char *name, size_t size) {
-    snprintf(name, size, "NVIDIA Stand-in GPU %d", gpu);
+    const char *names = getenv("STANDIN_NAMES"), *at = names;
+    if (!names || !*names) {
+        snprintf(name, size, "NVIDIA Stand-in GPU %d", gpu);
+        return;
+    }
+    for (int i = 0; i < gpu; i++) {
+        at += strcspn(at, ",");
+        at = *at ? at + 1 : names;
+    }
+    snprintf(name, size, "%.*s", (int)strcspn(at, ","), at);
 }
 
 static inline void standin_uuid(int gpu, unsigned char uuid[16]) {
@@ -129,38 +160,78 @@ static inline void standin_uuid_text(int gpu, char *text, size_t size) {
 }
 
 /*
- * The ordinal CUDA gives GPU in this process, or -1 when CUDA_VISIBLE_DEVICES hides it. As CUDA
- * does: positions in the list count, a UUID may be cut short, the first invalid entry ends it.
+ * CUDA's own numbers, before CUDA_VISIBLE_DEVICES: ORDER[number] is the GPU. Fastest first, which
+ * is what STANDIN_FASTEST lists ("2,0,1,3"), those it leaves out in NVML's order after them.
  */
-static inline int standin_cuda_ordinal(int gpu) {
-    const char *list = getenv("CUDA_VISIBLE_DEVICES");
-    int gpus = standin_gpus();
-    if (!list)
-        return gpu;
-    for (int ordinal = 0; *list; ordinal++) {
-        size_t span = strcspn(list, ",");
-        int named = -1;
-        if (span > 4 && memcmp(list, "GPU-", 4) == 0) {
-            for (int i = 0; i < gpus && named < 0; i++) {
-                char text[64];
-                standin_uuid_text(i, text, sizeof text);
-                if (span <= strlen(text) && memcmp(list, text, span) == 0)
-                    named = i;
-            }
-        } else {
-            char *end;
-            long value = strtol(list, &end, 10);
-            if (end != list && (*end == ',' || *end == '\0') && value >= 0 && value < gpus)
-                named = (int)value;
-        }
-        if (named < 0)
-            return -1;
-        if (named == gpu)
-            return ordinal;
-        list += span;
+static inline int standin_cuda_order(int order[STANDIN_MAX_GPUS]) {
+    const char *wanted = getenv("CUDA_DEVICE_ORDER"), *list = getenv("STANDIN_FASTEST");
+    int gpus = standin_gpus(), known = 0, listed[STANDIN_MAX_GPUS] = {0};
+    if (wanted && strcmp(wanted, "PCI_BUS_ID") == 0)
+        list = NULL;
+    while (list && *list) {
+        int gpu = atoi(list);
+        if (gpu >= 0 && gpu < gpus && !listed[gpu]++)
+            order[known++] = gpu;
+        list += strcspn(list, ",");
         list += *list == ',';
     }
-    return -1;
+    for (int gpu = 0; gpu < gpus; gpu++)
+        if (!listed[gpu])
+            order[known++] = gpu;
+    return gpus;
+}
+
+/* The GPU whose UUID begins with TEXT, -1 where none or more than one has. */
+static inline int standin_by_uuid(const char *text, size_t length) {
+    int named = -1;
+    for (int gpu = 0; gpu < standin_gpus(); gpu++) {
+        char uuid[64];
+        standin_uuid_text(gpu, uuid, sizeof uuid);
+        if (length > strlen(uuid) || memcmp(text, uuid, length) != 0)
+            continue;
+        if (named >= 0)
+            return -1;
+        named = gpu;
+    }
+    return named;
+}
+
+/*
+ * The ordinal CUDA gives GPU in a process whose CUDA_VISIBLE_DEVICES is LIST, NULL where it is
+ * not set; -1 when the list hides the GPU. As CUDA reads it: the first entry decides between
+ * UUIDs, which may be cut short, and numbers, of which only sign and leading digits count; the
+ * first invalid entry ends the list; one that names a GPU again empties it. A MIG slice is an
+ * invalid entry: EGL has no device for one.
+ */
+static inline int standin_cuda_ordinal(int gpu, const char *list) {
+    int order[STANDIN_MAX_GPUS], visible[STANDIN_MAX_GPUS];
+    int gpus = standin_cuda_order(order), count = 0, ordinal = -1;
+    int uuids = list && strncmp(list, "GPU-", 4) == 0;
+    for (; !list && count < gpus; count++)
+        visible[count] = order[count];
+    while (list) {
+        size_t span = strcspn(list, ",");
+        int named = -1;
+        if (uuids) {
+            named = standin_by_uuid(list, span);
+        } else {
+            char *end;
+            long number = strtol(list, &end, 10);
+            if (end != list && number >= 0 && number < gpus)
+                named = order[number];
+        }
+        if (named < 0)
+            break;
+        for (int i = 0; i < count; i++)
+            if (visible[i] == named)
+                return -1;
+        visible[count++] = named;
+        list = list[span] ? list + span + 1 : NULL;
+    }
+    for (int i = 0; i < count; i++)
+        if (visible[i] == gpu)
+            ordinal = i;
+    return ordinal;
 }
 
 #endif
