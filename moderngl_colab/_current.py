@@ -12,7 +12,17 @@ from contextlib import contextmanager
 
 from moderngl_colab import _egl, _glx
 
-__all__ = ["Binding", "bind", "current", "hold", "kept", "nothing_current", "release", "unbind"]
+__all__ = [
+    "Binding",
+    "bind",
+    "current",
+    "held_elsewhere",
+    "hold",
+    "kept",
+    "nothing_current",
+    "release",
+    "unbind",
+]
 
 Binding = _egl.Binding | _glx.Binding
 
@@ -38,11 +48,15 @@ def bind(binding: Binding | None) -> None:
     """
     if isinstance(binding, _egl.Binding):
         any(egl.bind(binding) for egl in _egl.loaded())
-    elif binding is not None and (glx := _glx.loaded()) is not None:
-        holder = _holders.get(binding, threading.current_thread())
-        if holder is threading.current_thread() or not holder.is_alive():
-            glx.bind(binding)
-            hold(binding)
+    elif binding is not None and (glx := _glx.loaded()) and not held_elsewhere(binding):
+        glx.bind(binding)
+        hold(binding)
+
+
+def held_elsewhere(binding: Binding | None) -> bool:
+    """Whether a GLX context is current in another thread, which lives."""
+    holder = _holders.get(binding) if isinstance(binding, _glx.Binding) else None
+    return holder is not None and holder is not threading.current_thread() and holder.is_alive()
 
 
 def hold(binding: Binding | None) -> None:

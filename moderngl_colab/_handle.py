@@ -30,7 +30,8 @@ WRONG_THREAD = (
 )
 _FORKED = (
     "this context was made before this process was forked, and belongs to the one that made it\n"
-    "  fix: make a context here: moderngl_colab.get_gpu_context()"
+    "  fix: make a context in the process that uses it; where the GPU was used before, start that "
+    "one by spawn or forkserver"
 )
 
 
@@ -45,6 +46,8 @@ class Handle:
 
     gpu: Given | None = None
     """The GPU that it was made on; None where that is not known, and for Mesa."""
+    passed_over: tuple[str, ...] = ()
+    """What the devices before it refused."""
 
     def __init__(
         self, backend: Any, load: Callable[[str], int], egl_device: int | None = None
@@ -69,9 +72,12 @@ class Handle:
         In a forked child nothing is done: what would be said to the X server or the driver there
         would come to the parent's.
         """
-        self.released = True
         if self.process != os.getpid():
+            self.released = True
             return
+        if _current.held_elsewhere(self._binding):  # Its owner would crash at its next call.
+            raise RuntimeError(WRONG_THREAD)
+        self.released = True
         if _living.get(self._binding) is self:
             del _living[self._binding]
         before = _current.current()
@@ -95,6 +101,8 @@ class Handle:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self.process != os.getpid():
+            return
         # Without an __enter__ before it, as glcontext's EGL backend has it: leave nothing current.
         before, owner = self._entered.pop() if self._entered else (None, None)
         if owner is not None and owner.released:
@@ -113,5 +121,7 @@ _fork.in_child(_living.clear)
 
 def made_elsewhere() -> bool:
     """Whether contexts live that were made here, but none of them in this thread."""
-    threads = {handle.thread for handle in _living.values()}
+    # Other threads may make contexts meanwhile; a list of references is had at once.
+    handles = [reference() for reference in _living.valuerefs()]
+    threads = {handle.thread for handle in handles if handle is not None}
     return bool(threads) and threading.get_ident() not in threads

@@ -38,7 +38,6 @@ __all__ = [
     "privileged",
     "refused",
     "unloadable",
-    "unmatched",
     "xvfb_failed",
 ]
 
@@ -70,13 +69,9 @@ def forked() -> ForkedProcessError:
     """The driver was used before this process was forked."""
     from moderngl_colab.findings.process import FORKED
 
-    return ForkedProcessError(f"{FORKED.summary}\n  fix: {FORKED.remedy}")
-
-
-def unmatched(reason: str) -> StrategyUnavailable:
-    """Nothing tells which EGL device is the GPU that is meant."""
-    remedy = "get_gpu_context(device_index=...) takes an EGL device as EGL counts them"
-    return StrategyUnavailable(reason, remedy=remedy, cause="gpu-other")
+    error = ForkedProcessError(FORKED.summary)
+    error.remedy = FORKED.remedy
+    return error
 
 
 def privileged() -> StrategyUnavailable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -30,13 +32,32 @@ __all__ = ["get_gpu_context"]
 _lock = threading.RLock()
 
 
+_PATIENCE = 5.0  # seconds
+
+
+def _wait_before_fork() -> None:
+    """Let a call of another thread end first: a child would keep what it has borrowed.
+
+    A driver that hangs shall not keep the whole process from forking.
+    """
+    _lock.acquire(timeout=_PATIENCE)
+
+
+def _release_after_fork() -> None:
+    with contextlib.suppress(RuntimeError):  # It was waited for in vain.
+        _lock.release()
+
+
 def _renew_lock() -> None:
-    """In a forked child nobody is left to release it."""
+    """In a forked child nobody may be left to release it."""
     global _lock
     _lock = threading.RLock()
 
 
-_fork.in_child(_renew_lock)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_wait_before_fork, after_in_parent=_release_after_fork, after_in_child=_renew_lock
+    )
 
 
 def get_gpu_context(
@@ -77,6 +98,7 @@ def get_gpu_context(
     Raises:
         GPUContextError: no context that satisfies the caller could be made; the message lists
             every attempt, what was observed and what mends it.
+            So it is where nothing tells which of several GPUs is the one that is meant.
         ForkedProcessError: NVIDIA's driver was used before this process was forked.
         TypeError: an argument of a wrong type, or an unknown setting.
         ValueError: an argument or a variable of an impossible value.
@@ -134,6 +156,7 @@ class _Winner(NamedTuple):
             egl_device=getattr(self.context, "egl_device", None),
             cuda_device=None if gpu is None else gpu.ordinal,
             gpu_uuid=None if gpu is None else gpu.uuid,
+            gpu_pci=None if gpu is None else gpu.pci,
             attempts=self.attempts,
             seconds=seconds,
         )
@@ -161,7 +184,8 @@ def _first_verified(asked: Options) -> _Winner:
         if strategy.vendor is not None:
             _fork.note_driver()
         seconds = time.perf_counter() - started
-        reason = f"{strings.vendor}, {strings.renderer}"
+        refusals = getattr(context, "passed_over", ())
+        reason = "; after ".join((f"{strings.vendor}, {strings.renderer}", *refusals))
         attempts.append(Attempt(strategy.name, Outcome.SELECTED, reason, seconds=seconds))
         attempts += _not_tried(asked.chain[position + 1 :], f"{strategy.name} served")
         attempts += _left_out(asked.chain)

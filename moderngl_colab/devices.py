@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
-from moderngl_colab import _cuda, _driver, _kernel, _nvml
+from moderngl_colab import _driver, _kernel, _match, _nvml
 from moderngl_colab._egl_devices import Details, Device
+from moderngl_colab._match import Given, NoneGivenError
+from moderngl_colab.errors import GPUContextError
 
-__all__ = ["Given", "NoneGivenError", "UnmatchedError", "select", "sole", "spelled", "visible"]
+__all__ = [
+    "DEVICE_VARIABLE",
+    "Given",
+    "NoneGivenError",
+    "SeveralError",
+    "UnmatchedError",
+    "leave_out",
+    "named",
+    "select",
+    "sole",
+    "spelled",
+    "visible",
+]
+
+DEVICE_VARIABLE = "MODERNGL_COLAB_DEVICE"
 
 _ORDINAL = re.compile(r"(?:cuda:)?0*(?P<ordinal>\d{1,9})|cuda", re.ASCII)
 _UUID = re.compile(r"GPU-[0-9a-f][0-9a-f-]{0,35}", re.IGNORECASE)
@@ -23,31 +38,22 @@ _POSSIBLE = (
     'PCI address ("pci:0000:0f:00.0")'
 )
 
-
-class Given(NamedTuple):
-    """A GPU that this process was given; None for what nobody tells of it."""
-
-    ordinal: int | None
-    """The one that CUDA gives it in this process; None only for one that is hidden from it."""
-    uuid: str | None = None
-    """``"GPU-..."``, or ``"MIG-..."`` for a slice of one."""
-    pci: str | None = None
-    """Its PCI address, for instance ``"0000:0f:00.0"``."""
-    name: str | None = None
-    number: int | None = None
-    """The ordinal that CUDA would give it if none were hidden."""
-
-    def __str__(self) -> str:
-        pci = None if self.pci is None else f"pci:{self.pci}"
-        return "  ".join(filter(None, (f"cuda:{self.ordinal}", self.name, self.uuid, pci)))
+NVML = Callable[[], Sequence[_nvml.GPU]]
+"""Gives what NVML lists, in the order of PCI addresses; nothing where it does not answer."""
 
 
-class NoneGivenError(Exception):
-    """``CUDA_VISIBLE_DEVICES`` leaves this process no GPU."""
-
-
-class UnmatchedError(Exception):
+class UnmatchedError(GPUContextError):
     """Nothing tells which EGL device a GPU is; the text has what was seen."""
+
+    cause = "gpu-other"
+    remedy = (
+        "name the GPU to CUDA by its UUID, which nvidia-smi -L tells: "
+        "export CUDA_VISIBLE_DEVICES=GPU-..."
+    )
+
+
+class SeveralError(Exception):
+    """A certain one of several GPUs is meant."""
 
 
 def spelled(device: object, source: str) -> str:
@@ -75,104 +81,95 @@ def spelled(device: object, source: str) -> str:
     raise ValueError(f"{source}={text!r}: {what}{_POSSIBLE}{_listing()}")
 
 
+def named(device: str) -> str:
+    """A device as the user gave it, by our variable or by an argument."""
+    return f"{DEVICE_VARIABLE if _by_variable(device) else 'device'}={device!r}"
+
+
+def leave_out(device: str) -> str:
+    """What takes it back."""
+    return f"unset {DEVICE_VARIABLE}" if _by_variable(device) else "leave the device out"
+
+
 def select(
-    listed: Sequence[tuple[Device, Details]], device: str | None, gpus: Sequence[_nvml.GPU]
+    listed: Sequence[tuple[Device, Details]], device: str | None, nvml: NVML
 ) -> tuple[tuple[Device, Given], ...]:
     """The EGL devices that will do, the best first, each with the GPU that it is.
+
+    NVML is asked only where EGL's devices do not tell enough.
 
     Arguments:
         listed: EGL's devices of NVIDIA's, with what they say of themselves.
         device: as :func:`spelled` has it; None for the first GPU of this process as CUDA counts
             them, then the next ones.
-        gpus: what NVML lists, in its order, which is that of PCI addresses; empty where it does
-            not answer.
+        nvml: asks it.
 
     Raises:
         NoneGivenError: this process has no GPU.
         UnmatchedError: nothing tells which device it is.
         ValueError: this process has no GPU that `device` means, or more than one.
     """
-    known: list[_Known] = [(gpu.uuid, gpu.pci, gpu.name) for gpu in gpus]
-    known = known or [(details.uuid, details.pci, None) for _, details in listed]
-    count = len(gpus) or max(len(listed), _kernel.count_gpus())
-    given = _given(known, count)
-    pairs = [(_matched(gpu, listed, len(given), count == 1), gpu) for gpu in given]
-    found = tuple((pair and pair[0], _completed(gpu, pair, known)) for pair, gpu in pairs)
-    best = _meant(device, tuple(gpu for _, gpu in found))
-    chosen = tuple((egl, gpu) for egl, gpu in found if egl is not None and gpu in best)
-    if best[0] not in [gpu for _, gpu in chosen]:
-        seen = (f"EGL device {egl.number} has {details}" for egl, details in listed)
-        raise UnmatchedError(f"it cannot be told which EGL device is {best[0]}: {'; '.join(seen)}")
-    return chosen
+    try:
+        return _selected(listed, device, ())
+    except (NoneGivenError, UnmatchedError, ValueError):
+        gpus = nvml()
+        if not gpus:
+            raise
+    return _selected(listed, device, gpus)
+
+
+def sole(device: str | None, nvml: NVML) -> Given | None:
+    """The GPU of a machine that has one; None where any of several will do.
+
+    Arguments:
+        device: as for :func:`select`.
+        nvml: asks it.
+
+    Raises:
+        NoneGivenError: this process has no GPU.
+        SeveralError: a certain one of several is meant.
+        ValueError: the only one is not the one that `device` means.
+    """
+    if device is None and _match.unrestricted():
+        return Given(0) if _kernel.count_gpus() <= 1 else None
+    gpus = nvml()
+    count = len(gpus) or max(1, _kernel.count_gpus())
+    given = _match.given(gpus, count)
+    if count == 1:
+        return _meant(device, given)[0]
+    if device is not None or [gpu.number for gpu in given] != list(range(count)):
+        raise SeveralError
+    return None
 
 
 def visible(gpus: Sequence[_nvml.GPU]) -> tuple[Given, ...]:
     """The GPUs of this process, in the order in which CUDA counts them.
 
     Arguments:
-        gpus: as for :func:`select`.
+        gpus: what NVML lists; empty where it does not answer.
 
     Raises:
         NoneGivenError: it has none.
     """
-    known: list[_Known] = [(gpu.uuid, gpu.pci, gpu.name) for gpu in gpus]
-    return _given(known, len(known) or _kernel.count_gpus())
+    return _match.given(gpus, len(gpus) or _kernel.count_gpus())
 
 
-def sole(device: str | None, gpus: Sequence[_nvml.GPU]) -> Given | None:
-    """The GPU of a machine that has one; None where it has more.
-
-    Arguments:
-        device: as for :func:`select`.
-        gpus: as for :func:`select`.
-
-    Raises:
-        NoneGivenError: this process is not given it.
-        ValueError: it is not the one that `device` means.
-    """
-    if (len(gpus) or _kernel.count_gpus()) > 1:
-        return None
-    return _meant(device, visible(gpus))[0]
-
-
-_Known = tuple[str | None, str | None, str | None]
-
-
-def _given(known: Sequence[_Known], count: int) -> tuple[Given, ...]:
-    """The GPUs of this process, in the order in which CUDA counts them.
-
-    Arguments:
-        known: UUID, PCI address and name of GPUs, in the order of PCI addresses if it is NVML that
-            tells them, and so in no other case with a name.
-        count: how many GPUs there are.
-    """
-    # The fastest is CUDA's first, by a measure of its own: of equal ones PCI's order remains.
-    names = {name for *_, name in known}
-    same = None not in names and (len(names) == 1 or _cuda.by_pci(os.environ))
-    in_order = len(known) == count and (count == 1 or same)
-    entries = _cuda.visible(os.environ)
-    found: list[Given] = []
-    for entry in range(count) if entries is None else entries:
-        if isinstance(entry, int):
-            if entry >= count:
-                break
-            facts = known[entry] if in_order else (None, None, None)
-            gpu = Given(len(found), *facts, entry)
-        elif entry.startswith("MIG-"):
-            gpu = Given(len(found), entry)
-        elif not any(uuid for uuid, *_ in known):
-            gpu = Given(len(found))  # Whether it is there, EGL's ordinals may tell.
-        else:
-            gpus = [n for n, (uuid, *_) in enumerate(known) if uuid and uuid.startswith(entry)]
-            if len(gpus) != 1:
-                break
-            gpu = Given(len(found), *known[gpus[0]], gpus[0] if in_order else None)
-        if any(gpu[1:]) and gpu[1:] in [other[1:] for other in found]:
-            raise NoneGivenError  # So CUDA has it: who names a GPU twice gets none.
-        found.append(gpu)
-    if not found:
-        raise NoneGivenError
-    return tuple(found)
+def _selected(
+    listed: Sequence[tuple[Device, Details]], device: str | None, gpus: Sequence[_nvml.GPU]
+) -> tuple[tuple[Device, Given], ...]:
+    found = _match.matched(listed, gpus, len(gpus) or max(len(listed), _kernel.count_gpus()))
+    best = _meant(device, tuple(gpu for gpu, _ in found))
+    chosen = tuple((egl, gpu) for gpu, egl in found if egl is not None and gpu in best)
+    if not chosen:
+        seen = "; ".join(f"EGL device {egl.number} has {details}" for egl, details in listed)
+        error = UnmatchedError(f"it cannot be told which EGL device is {best[0]}: {seen}")
+        if (best[0].uuid or "").startswith("MIG-"):
+            error.cause = "mig"
+            error.remedy = "ask for a whole GPU; a MIG slice of a compute card has no graphics"
+        elif not any(details.uuid for _, details in listed):
+            error.remedy = "take it as EGL counts, if you know which is yours: device_index=0"
+        raise error
+    return chosen
 
 
 def _meant(device: str | None, gpus: tuple[Given, ...]) -> tuple[Given, ...]:
@@ -193,57 +190,23 @@ def _meant(device: str | None, gpus: tuple[Given, ...]) -> tuple[Given, ...]:
         why = f"{len(meant)} GPUs of this process begin so"
     elif kind != "cuda" and any((gpu.pci if kind == "pci" else gpu.uuid) is None for gpu in gpus):
         why = "nothing tells which GPU of this process that is"
-    raise ValueError(f"device={device!r}: {why}{_there_are(gpus)}")
+    raise ValueError(f"{named(device)}: {why}{_there_are(gpus)}")
 
 
-def _matched(
-    gpu: Given, listed: Sequence[tuple[Device, Details]], count: int, alone: bool
-) -> tuple[Device, Details] | None:
-    """The EGL device of a GPU; None where nothing tells which it is.
-
-    Arguments:
-        gpu: one of this process's.
-        listed: as for :func:`select`.
-        count: how many GPUs this process has.
-        alone: whether the machine has no other GPU.
-    """
-    for name in ("uuid", "pci"):
-        wanted = getattr(gpu, name)
-        told = {getattr(details, name): (device, details) for device, details in listed}
-        if wanted is not None and wanted in told:
-            return told[wanted]
-        if wanted is not None and None not in told and not wanted.startswith("MIG-"):
-            return None  # Every device says what it is, and this is none of them.
-    told = {details.cuda: (device, details) for device, details in listed}
-    ordinals = set(told) - {None}
-    # More answers than this process has GPUs: the driver takes no notice of the variable.
-    heedless = len(ordinals) > count or any(ordinal >= count for ordinal in ordinals)
-    ordinal = gpu.number if heedless else gpu.ordinal
-    if ordinal is not None and ordinal in told:
-        return told[ordinal]
-    return listed[0] if alone and len(listed) == 1 else None
-
-
-def _completed(gpu: Given, pair: tuple[Device, Details] | None, known: Sequence[_Known]) -> Given:
-    """With what is told by the EGL device, and by NVML of a GPU of that UUID or address."""
-    if pair is not None:
-        gpu = gpu._replace(uuid=gpu.uuid or pair[1].uuid, pci=gpu.pci or pair[1].pci)
-    for uuid, pci, name in known:
-        if (uuid is not None and uuid == gpu.uuid) or (pci is not None and pci == gpu.pci):
-            return gpu._replace(uuid=gpu.uuid or uuid, pci=gpu.pci or pci, name=name)
-    return gpu
+def _by_variable(device: str) -> bool:
+    text = os.environ.get(DEVICE_VARIABLE, "").strip()
+    return bool(text) and spelled(text, DEVICE_VARIABLE) == device
 
 
 def _there_are(gpus: Sequence[Given]) -> str:
-    visible = os.environ.get(_cuda.VISIBLE_VARIABLE)
-    why = "" if visible is None else f', for {_cuda.VISIBLE_VARIABLE} is "{visible}"'
+    value = _match.restriction()
+    why = "" if value is None else f', for CUDA_VISIBLE_DEVICES is "{value}"'
     return "\n".join([f"; it has {len(gpus)}{why}:", *(f"  {gpu}" for gpu in gpus)])
 
 
 def _listing() -> str:
     """The GPUs of this machine, as far as NVML tells them."""
     gpus = _nvml.ask(_driver.find().nvml).gpus
-    lines = (
-        f"  {'  '.join(filter(None, (g.name, g.uuid, g.pci and f'pci:{g.pci}')))}" for g in gpus
-    )
+    facts = ((gpu.name, gpu.uuid, gpu.pci and f"pci:{gpu.pci}") for gpu in gpus)
+    lines = (f"  {'  '.join(filter(None, each))}" for each in facts)
     return "\n".join([f"; of GPUs there are {len(gpus)}:", *lines]) if gpus else ""

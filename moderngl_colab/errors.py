@@ -109,13 +109,18 @@ class GPUContextError(RuntimeError):
         attempts: every strategy of the chain, in order; also at :attr:`attempts`.
     """
 
+    cause: str | None = None
+    """A stable code for what kept strategies from being tried; None where they were."""
+    remedy: str | None = None
+    """What mends that."""
+
     def __init__(self, headline: str, attempts: tuple[Attempt, ...] = ()) -> None:
         super().__init__(headline, attempts)
         self.headline = headline
         self.attempts = attempts
 
     def __str__(self) -> str:
-        lines = [self.headline]
+        lines = [self.headline, *([f"  fix: {self.remedy}"] if self.remedy else [])]
         for number, attempt in enumerate(self.attempts, 1):
             lines.append(f"  {number}. {attempt}")
             if attempt.remedy is not None:
@@ -131,6 +136,8 @@ class ForkedProcessError(GPUContextError):
     So would a context that was made before. Start workers by spawn or forkserver, and make the
     context in the worker.
     """
+
+    cause = "forked"
 
 
 class SoftwareRenderingWarning(RuntimeWarning):

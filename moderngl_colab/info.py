@@ -58,6 +58,8 @@ class _Facts(NamedTuple):
     not known, or is not NVIDIA's."""
     gpu_uuid: str | None
     """The UUID of its GPU, ``"GPU-..."``; None where nobody told it when the context was made."""
+    gpu_pci: str | None
+    """The PCI address of its GPU, ``"0000:0f:00.0"``; None as above."""
     attempts: tuple[Attempt, ...]
     """Every strategy of the chain in its order, those not reached among them."""
     seconds: float | None
@@ -76,9 +78,13 @@ class ContextInfo(_Facts):
         if "NVIDIA" not in self.vendor:
             return None
         answer = _nvml.ask(_driver.find().nvml)
-        same = [gpu for gpu in answer.gpus if self.gpu_uuid in (None, gpu.uuid)]
+        if self.gpu_uuid is not None:
+            same = [gpu for gpu in answer.gpus if gpu.uuid == self.gpu_uuid]
+        else:
+            same = [gpu for gpu in answer.gpus if self.gpu_pci in (None, gpu.pci)]
         if len(same) != 1:
-            return None if self.gpu_uuid is None else GPU(uuid=self.gpu_uuid)
+            known = GPU(uuid=self.gpu_uuid, pci_bus_id=self.gpu_pci)
+            return known if any(known) else None
         (gpu,) = same
         return GPU(gpu.name, gpu.uuid, gpu.pci, gpu.memory_total, answer.driver)
 
@@ -133,6 +139,7 @@ def describe(context: moderngl.Context) -> ContextInfo:
         egl_device=None,
         cuda_device=None,
         gpu_uuid=None,
+        gpu_pci=None,
         attempts=(),
         seconds=None,
     )

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from moderngl_colab import _cache, _cuda, _glvnd, _loader, _x11, remedies
-from moderngl_colab.devices import spelled
+from moderngl_colab.devices import DEVICE_VARIABLE, named, spelled
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.findings import hardware
 from moderngl_colab.findings.every import blocking
 from moderngl_colab.machine import Machine
-from moderngl_colab.options import DEVICE_VARIABLE, refuse_foreign_systems
+from moderngl_colab.options import refuse_foreign_systems
 from moderngl_colab.survey import look
 from moderngl_colab.ways import Ways, refused, tell
 
@@ -75,7 +75,8 @@ def prepare_environment(device: object = None) -> dict[str, str]:
 
     Where there are several GPUs, the variables by which MuJoCo, VTK, pyglet and glcontext choose
     one name the one that ``get_gpu_context(device=...)`` takes; a process of its own is started
-    to ask libEGL and NVML which that is. Those that the user has set stay, if no device is named.
+    to ask libEGL and NVML which that is. Those that the user has set stay, if neither a device is
+    named nor ``CUDA_VISIBLE_DEVICES`` is set.
 
     Arguments:
         device: as for :func:`moderngl_colab.get_gpu_context`. Default: what
@@ -123,7 +124,9 @@ def prepare(device: object = None, environ: Mapping[str, str] | None = None) -> 
         _variables(machine, ways), None if chosen else vendor, ways.egl, ways.glx, notes=ways.notes
     )
     several = sum(not node.error for node in machine.gpus) > 1
-    if asked is None and (not several or environ is not None):
+    # A UUID may be no GPU's; of numbers a look has told.
+    open_question = several or any(isinstance(e, str) for e in _cuda.visible(machine.environ) or ())
+    if asked is None and (not open_question or environ is not None):
         return prepared
     return _on_device(prepared, asked, machine, several)
 
@@ -159,50 +162,49 @@ def _on_device(prepared: Prepared, asked: str | None, machine: Machine, several:
     certain = several and (asked is not None or _cuda.VISIBLE_VARIABLE in machine.environ)
     if several and not prepared.egl:
         if certain:
-            raise _unreachable("only GLX serves, which chooses its own", asked, machine)
+            fix = remedies.give_graphics(machine)
+            raise _unreachable("only GLX serves, which chooses its own", fix, asked)
         return prepared
     from moderngl_colab.diagnostics.choice import choose
 
-    choice = choose(asked, prepared.egl, prepared.vendor, machine.userland)
+    visible = machine.environ.get(_cuda.VISIBLE_VARIABLE)
+    choice = choose(asked, visible, prepared.egl, prepared.vendor, machine.userland)
     if choice.impossible is not None:
         raise ValueError(choice.impossible)
     if choice.hidden:
         raise refused(hardware.hidden(machine))
     if choice.unmatched is None:
-        names = _names(choice, asked, machine, several and (certain or _without_display(machine)))
+        names = _names(choice, machine, several and (certain or _without_display(machine)))
+        if not certain and asked is None:
+            names = {name: names[name] for name in names if name not in machine.environ}
+        names = names if asked is None else {DEVICE_VARIABLE: asked} | names
         return prepared._replace(others=prepared.others | names, certain=certain)
     if certain or asked is not None:
-        raise _unreachable(choice.unmatched, asked, machine)
+        raise _unreachable(choice.unmatched, choice.remedy or remedies.ASK_SMI, asked)
     note = f"programs choose one of several GPUs by themselves: {choice.unmatched}"
     return prepared._replace(notes=(*prepared.notes, note))
 
 
-def _unreachable(why: str, asked: str | None, machine: Machine) -> GPUContextError:
-    variable = _cuda.VISIBLE_VARIABLE
-    named = f"device={asked!r} names" if asked is not None else f"{variable} gives"
-    fix = "leave the device out" if asked is not None else remedies.unset(machine, variable)
-    return refused(f"{named} a certain GPU, and {why}\n  fix: {fix}")
+def _unreachable(why: str, fix: str, asked: str | None) -> GPUContextError:
+    who = f"{_cuda.VISIBLE_VARIABLE} gives" if asked is None else f"{named(asked)} names"
+    return refused(f"{who} a certain GPU, and {why}\n  fix: {fix}")
 
 
-def _names(choice: Choice, asked: str | None, machine: Machine, by_egl: bool) -> dict[str, str]:
-    """The variables that name a GPU; where none was asked for, those that the user has not set.
+def _names(choice: Choice, machine: Machine, by_egl: bool) -> dict[str, str]:
+    """The variables that name a GPU.
 
     Arguments:
         choice: the GPU.
-        asked: how the user names it.
         machine: where the programs will run.
         by_egl: whether VTK is to use EGL, too: it takes X where it can.
     """
-    variables = {}
-    if choice.number is not None:
-        visible = machine.environ.get(_cuda.VISIBLE_VARIABLE)
-        number = _for_mujoco(choice.number, choice.ordinals, visible)
-        variables = {"MUJOCO_EGL_DEVICE_ID": str(number)}
-        variables |= dict.fromkeys(_OF_DEVICE, str(choice.number))
-        variables |= {"VTK_DEFAULT_OPENGL_WINDOW": "vtkEGLRenderWindow"} if by_egl else {}
-    if asked is not None:
-        return {DEVICE_VARIABLE: asked, **variables}
-    return {name: value for name, value in variables.items() if name not in machine.environ}
+    if choice.number is None:
+        return {}
+    visible = machine.environ.get(_cuda.VISIBLE_VARIABLE)
+    number = _for_mujoco(choice.number, choice.ordinals, visible)
+    variables = {"MUJOCO_EGL_DEVICE_ID": str(number)}
+    variables |= dict.fromkeys(_OF_DEVICE, str(choice.number))
+    return variables | ({"VTK_DEFAULT_OPENGL_WINDOW": "vtkEGLRenderWindow"} if by_egl else {})
 
 
 def _without_display(machine: Machine) -> bool:

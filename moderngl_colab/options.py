@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
+from moderngl_colab.devices import DEVICE_VARIABLE, spelled
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
 
@@ -15,7 +16,6 @@ __all__ = ["Options", "Settings", "options", "refuse_foreign_systems"]
 
 SOFTWARE_VARIABLE = "MODERNGL_COLAB_ALLOW_SOFTWARE"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
-DEVICE_VARIABLE = "MODERNGL_COLAB_DEVICE"
 
 _DEFAULT_VERSION = 330
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
@@ -97,14 +97,8 @@ def _device(device: object, index: int | None) -> str | None:
         )
     if device is None and index is None:
         text = os.environ.get(DEVICE_VARIABLE, "").strip()
-        return _spelled(text, DEVICE_VARIABLE) if text else None
-    return None if device is None else _spelled(device, "device")
-
-
-def _spelled(device: object, source: str) -> str:
-    from moderngl_colab.devices import spelled
-
-    return spelled(device, source)
+        return spelled(text, DEVICE_VARIABLE) if text else None
+    return None if device is None else spelled(device, "device")
 
 
 def _version(require: int | None) -> int:

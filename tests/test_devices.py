@@ -32,7 +32,7 @@ UUIDS = (
 )
 PCIS = tuple(f"0000:0{number}:00.0" for number in range(8))
 EIGHT = tuple(
-    GPU("Tesla T4", False, None, uuid, pci) for uuid, pci in zip(UUIDS, PCIS, strict=True)
+    GPU("Tesla T4", False, 16 << 30, uuid, pci) for uuid, pci in zip(UUIDS, PCIS, strict=True)
 )
 FOUR = EIGHT[:4]
 
@@ -221,7 +221,7 @@ HEEDFUL = listed((1, None, None), (None, None, None), (0, None, None), (None, No
 def number(
     egl: list[tuple[Device, Details]], gpus: tuple[GPU, ...], device: str | None = None
 ) -> tuple[int, Given]:
-    chosen, gpu = select(egl, device, gpus)[0]
+    chosen, gpu = select(egl, device, lambda: gpus)[0]
     return chosen.number, gpu
 
 
@@ -251,8 +251,8 @@ def test_without_nvml_what_egl_tells_of_a_gpu_names_it() -> None:
 def test_the_next_gpus_follow_the_first_unless_one_was_asked_for() -> None:
     os.environ[VISIBLE] = "2,0"
 
-    assert [device.number for device, _ in select(WHOLE, None, FOUR)] == [2, 0]
-    assert [device.number for device, _ in select(WHOLE, "cuda:1", FOUR)] == [0]
+    assert [device.number for device, _ in select(WHOLE, None, lambda: FOUR)] == [2, 0]
+    assert [device.number for device, _ in select(WHOLE, "cuda:1", lambda: FOUR)] == [0]
 
 
 def test_a_single_gpu_is_the_one_whatever_it_tells() -> None:
@@ -264,18 +264,78 @@ def test_a_single_gpu_is_the_one_whatever_it_tells() -> None:
 
 def test_where_nothing_tells_them_apart_it_is_said_what_was_seen() -> None:
     with pytest.raises(UnmatchedError) as caught:
-        select(SILENT[:2], None, FOUR)
+        select(SILENT[:2], None, lambda: FOUR)
     assert str(caught.value) == (
         f"it cannot be told which EGL device is cuda:0  Tesla T4  {UUIDS[0]}  pci:{PCIS[0]}: "
         "EGL device 3 has no ordinal of CUDA, no UUID, no PCI address; "
-        "EGL device 2 has no ordinal of CUDA, no UUID, no PCI address"
+        "EGL device 2 has no ordinal of CUDA, no UUID, no PCI address\n"
+        "  fix: take it as EGL counts, if you know which is yours: device_index=0"
     )
+
+
+def whole(*ordinals: int | None) -> list[tuple[Device, Details]]:
+    """EGL's devices as of four GPUs in the order of PCI addresses, with CUDA's ordinals."""
+    return listed(*zip(ordinals, UUIDS[:4], PCIS[:4], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("visible", "egl", "expected"),
+    [
+        (None, whole(1, 3, 0, 2), 2),
+        ("2", whole(None, None, None, 0), 3),
+        ("3,2,1,0", whole(3, 2, 1, 0), 3),
+        ("3,2,1,0", whole(0, 1, 2, 3), 3),
+        ("1,2,0,3", whole(2, 0, 1, 3), 1),
+        ("1,2,0,3", whole(0, 1, 2, 3), 1),
+        ("3,2", whole(0, 1, 2, 3), 3),
+    ],
+    ids=[
+        "CUDA's order is not PCI's, and the driver says so",
+        "the same, and three are hidden",
+        "all GPUs in another order, heeded",
+        "all GPUs in another order, not heeded",
+        "all GPUs in an order that is not its own inverse, heeded",
+        "all GPUs in an order that is not its own inverse, not heeded",
+        "not heeded",
+    ],
+)
+def test_the_drivers_word_is_taken_for_what_it_can_mean(
+    visible: str | None, egl: list[tuple[Device, Details]], expected: int
+) -> None:
+    if visible is not None:
+        os.environ[VISIBLE] = visible
+
+    assert number(egl, FOUR)[0] == expected
+
+
+@pytest.mark.parametrize("visible", ["3,2,1,0", ",".join(reversed(UUIDS[:4]))])
+def test_all_gpus_in_another_order_are_not_guessed_at(visible: str) -> None:
+    os.environ[VISIBLE] = visible
+    # Heeded or not, in an order of CUDA's that is PCI's or not: the ordinals alone fit both.
+    with pytest.raises(UnmatchedError):
+        select(ORDINALS, None, lambda: FOUR)
+    if "GPU" not in visible:
+        with pytest.raises(UnmatchedError):
+            select(whole(2, 0, 3, 1), None, lambda: FOUR)
+
+
+def test_nvml_is_asked_only_where_egl_does_not_tell() -> None:
+    def nvml() -> tuple[GPU, ...]:
+        raise AssertionError
+
+    os.environ[VISIBLE] = "2,0"
+    assert select(whole(1, None, 0, None), None, nvml)[0][0].number == 2
+    os.environ[VISIBLE] = UUIDS[3]
+    assert select(WHOLE, None, nvml)[0][0].number == 3
+    del os.environ[VISIBLE]
+    assert select(WHOLE, f"pci:{PCIS[1]}", nvml)[0][0].number == 1
 
 
 def test_another_gpu_is_not_taken_for_one_that_egl_does_not_list() -> None:
     with pytest.raises(UnmatchedError):
-        select(WHOLE[:3], "cuda:0", FOUR)
+        select(WHOLE[:3], "cuda:0", lambda: FOUR)
     assert number(WHOLE[:3], FOUR, "cuda:1")[0] == 1
+    assert number(WHOLE[:3], FOUR)[0] == 1  # It is one of those that were given, and the next.
 
 
 @pytest.mark.parametrize(
@@ -291,7 +351,7 @@ def test_a_gpu_that_is_not_there_is_named_with_those_that_are(
     device: str, gpus: tuple[GPU, ...], why: str
 ) -> None:
     with pytest.raises(ValueError, match="device") as caught:
-        select(WHOLE, device, gpus)
+        select(WHOLE, device, lambda: gpus)
     lines = [f"  cuda:{n}  Tesla T4  {UUIDS[n]}  pci:{PCIS[n]}" for n in range(4)]
     assert str(caught.value).splitlines() == [f"device={device!r}: {why}; it has 4:", *lines]
 
@@ -300,7 +360,7 @@ def test_a_gpu_that_is_hidden_is_refused_by_every_name() -> None:
     os.environ[VISIBLE] = "2"
     for device in ("cuda:1", UUIDS[0], f"pci:{PCIS[3]}"):
         with pytest.raises(ValueError, match="this process has no such GPU") as caught:
-            select(WHOLE, device, FOUR)
+            select(WHOLE, device, lambda: FOUR)
         assert str(caught.value).splitlines() == [
             f"device={device!r}: this process has no such GPU; it has 1, for "
             'CUDA_VISIBLE_DEVICES is "2":',
@@ -310,6 +370,6 @@ def test_a_gpu_that_is_hidden_is_refused_by_every_name() -> None:
 
 def test_where_nobody_tells_uuids_none_is_guessed() -> None:
     with pytest.raises(ValueError, match="nothing tells which GPU of this process that is"):
-        select(ORDINALS, UUIDS[0], ())
+        select(ORDINALS, UUIDS[0], tuple)
     with pytest.raises(ValueError, match="nothing tells which GPU of this process that is"):
-        select(ORDINALS, f"pci:{PCIS[0]}", ())
+        select(ORDINALS, f"pci:{PCIS[0]}", tuple)

@@ -478,16 +478,25 @@ CASES: dict[str, tuple[Machine, Finding]] = {
     ),
     "gpu-other": (
         healthy(
-            examined=examined(devices=(EGLDevice(0, True, cuda=1), EGLDevice(1, True, cuda=0)))
+            examined=examined(devices=(EGLDevice(0, True, cuda=1), EGLDevice(1, True, cuda=0))),
+            trials=(trial("egl", egl_device=1),),
         ),
         Finding(
             "gpu-other",
             NOTE,
-            "EGL's first NVIDIA GPU is not the first that CUDA gives this process: that is EGL "
-            "device 1",
+            "EGL's first NVIDIA GPU is not the one that this process was given: that is EGL device "
+            "1",
             ("EGL device 0: CUDA ordinal 1", "EGL device 1: CUDA ordinal 0"),
             RUN,
         ),
+    ),
+    "gpu-other, which cannot be told": (
+        refusing(failed("egl", "it cannot be told", "gpu-other", remedy="name it")),
+        Finding("gpu-other", ERROR, "it cannot be told", (), "name it"),
+    ),
+    "mig, by the variable": (
+        refusing(failed("egl", "it is a slice", "mig", remedy="ask for a whole GPU")),
+        Finding("mig", ERROR, "it is a slice", (), "ask for a whole GPU"),
     ),
     "software-forced": (
         healthy(environ={"LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe"}),

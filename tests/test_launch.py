@@ -482,8 +482,8 @@ def test_glx_serves_where_it_has_nothing_to_choose(
     program = DEVICES.partition("(")[0] + "(0, None):" + DEVICES.partition("):")[2]
     done = python("glx-only", program, env=FOUR | {"CUDA_VISIBLE_DEVICES": "0,1"})
     assert done.stdout == (
-        GLX_CHOOSES.format("device='cuda:0' names", "leave the device out")
-        + GLX_CHOOSES.format("CUDA_VISIBLE_DEVICES gives", "unset CUDA_VISIBLE_DEVICES")
+        GLX_CHOOSES.format("device='cuda:0' names", remedies.GRAPHICS)
+        + GLX_CHOOSES.format("CUDA_VISIBLE_DEVICES gives", remedies.GRAPHICS)
     )
 
 
@@ -512,12 +512,15 @@ for device in (None, "cuda:0"):
 """
     headline = "no OpenGL program can get the GPU here: "
     why = UNTOLD[fault]
+    fix = remedies.SMI
+    if "no-uuid" in fault:
+        fix = "if you know which is yours, start the program by itself and tell it that"
     assert python("package", program, env=FOUR | {"STANDIN_FAULT": fault}).stdout == (
         f"programs choose one of several GPUs by themselves: {why}\n"
         f"{headline}CUDA_VISIBLE_DEVICES gives a certain GPU, and {why}\n"
-        "  fix: unset CUDA_VISIBLE_DEVICES\n"
+        f"  fix: {fix}\n"
         f"{headline}device='cuda:0' names a certain GPU, and {why}\n"
-        "  fix: leave the device out\n"
+        f"  fix: {fix}\n"
     )
 
 
@@ -525,7 +528,8 @@ def test_a_libegl_that_hangs_is_given_up(python: Python) -> None:
     env = FOUR | {"STANDIN_FAULT": "query-hang", "CUDA_VISIBLE_DEVICES": "1"}
     assert python("package", REFUSE, env=env).stdout == (
         "no OpenGL program can get the GPU here: CUDA_VISIBLE_DEVICES gives a certain GPU, and "
-        "libEGL did not answer within 20 s\n  fix: unset CUDA_VISIBLE_DEVICES\n"
+        "libEGL did not answer within 20 s\n"
+        f"  fix: {remedies.SMI}\n"
     )
 
 

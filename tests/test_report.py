@@ -417,7 +417,8 @@ def test_several_gpus_are_matched_with_their_egl_devices_by_uuid() -> None:
         EGLDevice(1, True, cuda=0, uuid=UUID),
         EGLDevice(2, True),
         EGLDevice(3, True, pci="0000:5e:00.0"),
-        EGLDevice(4, False),
+        EGLDevice(4, True),
+        EGLDevice(5, False),
     )
     examined = Examined(nvml=_nvml.Answer(driver=VERSION, gpus=gpus), devices=devices)
     text = str(Report(HEALTHY._replace(examined=examined)))
@@ -430,7 +431,7 @@ GPUs
   1  T4, driver 550.54.15, MIG off, EGL device 0, cuda:1, GPU-<uuid>
   2  L4, driver 550.54.15, MIG off, EGL device 3, pci:0000:5e:00.0
   3  P4, driver 550.54.15, MIG off
-  4  name unknown, driver 550.54.15, EGL device 2
+  4  name unknown, driver 550.54.15, EGL device 4
 """
     )
 

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
-from moderngl_colab import _glvnd, _loader, _x11, commands, launch
+from moderngl_colab import _cuda, _glvnd, _loader, _x11, commands, launch
 from moderngl_colab.errors import GPUContextError
 
 __all__ = [
@@ -32,7 +32,7 @@ _VENDORS = "/etc/glvnd/egl_vendor.d"
 # What this shell may have been given already.
 _GIVEN = frozenset(
     {_loader.PATH_VARIABLE, _glvnd.FILENAMES_VARIABLE, _glvnd.DIRECTORIES_VARIABLE}
-    | {_glvnd.GLX_VARIABLE, "MUJOCO_GL", "DISPLAY"}
+    | {_glvnd.GLX_VARIABLE, _cuda.VISIBLE_VARIABLE, "MUJOCO_GL", "DISPLAY"}
 )
 
 

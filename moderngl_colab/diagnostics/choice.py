@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from moderngl_colab import _driver, _egl, _egl_devices, _glvnd, _nvml, _process
+from moderngl_colab import _cuda, _driver, _egl, _egl_devices, _glvnd, _nvml, _process
 from moderngl_colab.diagnostics import child
 
 __all__ = ["Choice", "choose"]
 
 _TIMEOUT = 20.0  # seconds
+_BY_ITSELF = "if you know which is yours, start the program by itself and tell it that"
 
 
 class Choice(NamedTuple):
@@ -27,18 +28,28 @@ class Choice(NamedTuple):
     """Whether it has none."""
     unmatched: str | None = None
     """Why nothing tells which device of the list it is."""
+    remedy: str | None = None
+    """What mends that, if anything is known to."""
 
 
-def choose(device: str | None, egl: bool, vendor: str | None, userland: _driver.Userland) -> Choice:
+def choose(
+    device: str | None,
+    visible: str | None,
+    egl: bool,
+    vendor: str | None,
+    userland: _driver.Userland,
+) -> Choice:
     """Tell which GPU is meant; a process of its own asks libEGL and NVML.
 
     Arguments:
         device: as for :func:`moderngl_colab.devices.select`.
+        visible: ``CUDA_VISIBLE_DEVICES`` for the programs.
         egl: whether programs use EGL; else the machine has one GPU.
         vendor: the vendor library that their libEGL loads alone; None for the user's own choice.
         userland: the driver.
     """
-    ended = child.run(chosen, device, egl, vendor, userland, timeout=_TIMEOUT)
+    with _process.environment({_cuda.VISIBLE_VARIABLE: visible}):
+        ended = child.run(chosen, device, egl, vendor, userland, timeout=_TIMEOUT)
     if ended.answers:
         return Choice(*ended.answers[0])
     if ended.error is not None:
@@ -53,26 +64,37 @@ def chosen(
     device: str | None, egl: bool, vendor: str | None, userland: list[Any]
 ) -> Iterator[Choice]:
     """Be the process that asks for :func:`choose`."""
-    from moderngl_colab.devices import NoneGivenError, UnmatchedError, select, sole
+    from moderngl_colab import devices
 
     driver = _driver.Userland(*userland)
+    listed: list[tuple[_egl.Device, _egl_devices.Details]] = []
+
+    def nvml() -> Sequence[_nvml.GPU]:
+        return _nvml.ask(driver.nvml).gpus
+
     try:
         if not egl:
-            sole(device, _nvml.ask(driver.nvml).gpus)
+            devices.sole(device, nvml)
             yield Choice()
             return
         listed = _listed(driver, vendor)
         # Of a hidden GPU drivers before 470 do not say whose it is.
         ours = [pair for pair in listed if vendor is not None or pair[0].is_nvidia]
         if not ours:
-            raise UnmatchedError("libEGL lists no NVIDIA device")
-        taken = select(ours, device, _nvml.ask(driver.nvml).gpus)[0][0]
+            yield Choice(unmatched="libEGL lists no NVIDIA device")
+            return
+        taken = devices.select(ours, device, nvml)[0][0]
         yield Choice(taken.number, [details.cuda for _, details in listed])
-    except NoneGivenError:
+    except devices.NoneGivenError:
         yield Choice(hidden=True)
     except ValueError as error:
         yield Choice(impossible=str(error))
-    except (UnmatchedError, _egl.EGLError, OSError) as error:
+    except devices.SeveralError:
+        yield Choice(unmatched="GLX chooses its own of several GPUs")
+    except devices.UnmatchedError as error:
+        named = error.cause == "mig" or any(details.uuid for _, details in listed)
+        yield Choice(unmatched=error.headline, remedy=error.remedy if named else _BY_ITSELF)
+    except (_egl.EGLError, OSError) as error:
         yield Choice(unmatched=str(error))
 
 

@@ -158,17 +158,24 @@ def _gpus(facts: Machine) -> Iterator[dict[str, Any]]:
     examined = facts.examined or Examined()
     answer = examined.nvml or _nvml.Answer()
     devices = [device for device in examined.devices or () if device.is_nvidia]
+    alone = 0
     for gpu in answer.gpus:
         same = [device for device in devices if device.uuid and device.uuid == gpu.uuid]
         same = same or [device for device in devices if device.pci and device.pci == gpu.pci]
         if not same and len(answer.gpus) == len(devices) == 1:
             same = devices
         device = same[0] if same else None
-        if device is not None:
+        if device is None:
+            alone += 1
+        else:
             devices.remove(device)
         yield _gpu(device, answer.driver, gpu)
+    # Those that say nothing of themselves are among NVML's other ones, as far as there are some.
     for device in devices:
-        yield _gpu(device, answer.driver)
+        if device.uuid is None and device.pci is None and alone:
+            alone -= 1
+        else:
+            yield _gpu(device, answer.driver)
     if not answer.gpus and not examined.devices:
         for _ in facts.gpus:
             yield _gpu(None, answer.driver)

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+from moderngl_colab.devices import DEVICE_VARIABLE
 from moderngl_colab.diagnostics import child, picture
 from moderngl_colab.errors import Attempt, GPUContextError, Outcome
 from moderngl_colab.machine import Trial
@@ -50,9 +51,15 @@ def try_it(strategy: str) -> Iterator[dict[str, Any]]:
 
     try:
         ctx = get_gpu_context(strategies=[strategy], allow_software=True)
+    except ValueError as error:  # of a variable of ours
+        reason = str(error).partition("\n")[0]
+        remedy = f"unset {DEVICE_VARIABLE}"
+        yield {"failed": (Outcome.UNAVAILABLE, reason, remedy, "gpu-other"), "seconds": 0.0}
+        return
     except GPUContextError as error:
         tried = (attempt for attempt in error.attempts if attempt.strategy == strategy)
-        failed = next(tried, Attempt(strategy, Outcome.UNAVAILABLE, error.headline))
+        otherwise = (Outcome.UNAVAILABLE, error.headline, error.remedy, error.cause)
+        failed = next(tried, Attempt(strategy, *otherwise))
         yield {"failed": failed[1:5], "seconds": failed.seconds, "said": failed.said}
         return
     info = describe(ctx)

@@ -43,13 +43,13 @@ _OF_GLX: tuple[Detector, ...] = (
 _OF_TRIALS: tuple[Detector, ...] = (
     process.driver_crash,
     process.driver_hang,
+    hardware.gpu_other,
     hardware.jetson,
     process.driver_refused,
     mesa.glibcxx,
     mesa.mesa_absent,
 )
 _OF_OTHERS: tuple[Detector, ...] = (
-    hardware.gpu_other,
     mesa.strategies_narrowed,
     mesa.software_forced,
     userland.two_drivers,

@@ -151,17 +151,20 @@ def hidden(machine: Machine) -> Finding:
 
 
 def gpu_other(machine: Machine) -> Finding | None:
-    """EGL's first GPU is not the first one that CUDA gives this process."""
+    """EGL's first GPU is not the first one that CUDA gives this process, or cannot be told."""
+    trial = machine.trial("egl")
     listed = machine.examined.devices if machine.examined is not None else None
     nvidia = [device for device in listed or () if device.is_nvidia]
-    first = next((device for device in nvidia if device.cuda == 0), None)
-    if first is None or first is nvidia[0]:
+    if trial is not None and trial.cause == "gpu-other":
+        remedy = trial.remedy or remedies.ASK_SMI
+        return Finding("gpu-other", Severity.ERROR, trial.reason, (), remedy)
+    if trial is None or not trial.on_gpu or not nvidia or trial.egl_device == nvidia[0].number:
         return None
     return Finding(
         "gpu-other",
         Severity.NOTE,
-        f"EGL's first NVIDIA GPU is not the first that CUDA gives this process: that is EGL device "
-        f"{first.number}",
+        f"EGL's first NVIDIA GPU is not the one that this process was given: that is EGL device "
+        f"{trial.egl_device}",
         tuple(
             f"EGL device {device.number}: CUDA ordinal "
             f"{'none' if device.cuda is None else device.cuda}"
@@ -173,6 +176,9 @@ def gpu_other(machine: Machine) -> Finding | None:
 
 def mig(machine: Machine) -> Finding | None:
     """The GPU is cut into slices, which on compute cards cannot draw."""
+    trial = machine.trial("egl")
+    if trial is not None and trial.cause == "mig" and trial.remedy is not None:
+        return Finding("mig", Severity.ERROR, trial.reason, (), trial.remedy)
     nvml = machine.examined.nvml if machine.examined is not None else None
     if nvml is None or nvml.sliced is None or machine.on_gpu:
         return None

@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from moderngl_colab import _cuda, _driver, _egl, _fork, _glvnd, _nvml, _process, causes, gl
+from moderngl_colab import (
+    _cuda,
+    _driver,
+    _egl,
+    _egl_devices,
+    _fork,
+    _glvnd,
+    _kernel,
+    _nvml,
+    _process,
+    causes,
+    gl,
+)
 from moderngl_colab.devices import Given, NoneGivenError, UnmatchedError, select
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
@@ -30,6 +42,7 @@ class DirectEGL:
         Raises:
             StrategyUnavailable: libEGL, the driver or the device is absent.
             StrategyFailed: every device refused.
+            UnmatchedError: nothing tells which of several GPUs is the one that is meant.
             ValueError: there is no such device.
         """
         if request.device_index is None and (hidden := causes.hidden()) is not None:
@@ -66,10 +79,9 @@ def open_libegl() -> _egl.LibEGL:
 
 
 def _forget() -> None:
-    if _fork.mesa_lost():
-        _serving.clear()
-        _egl.forget()
-        _glvnd.private_copy.cache_clear()
+    _serving.clear()
+    _egl.forget()
+    _glvnd.private_copy.cache_clear()
 
 
 _fork.in_child(_forget)
@@ -101,9 +113,12 @@ def first_that_serves(egl: _egl.LibEGL, devices: Iterable[_egl.Device], version:
     refusals: list[StrategyFailed] = []
     for device in devices:
         try:
-            return gl.create_egl(egl, device, version)
+            context = gl.create_egl(egl, device, version)
         except StrategyFailed as error:
             refusals.append(error)
+        else:
+            context.passed_over = tuple(error.reason for error in refusals)
+            return context
     remedy = next((error.remedy for error in refusals), None)
     raise StrategyFailed("; ".join(error.reason for error in refusals), remedy=remedy)
 
@@ -112,7 +127,8 @@ def _chosen(egl: _egl.LibEGL, request: Request) -> Mapping[_egl.Device, Given]:
     """The devices that will do, in their order, each with the GPU that it is.
 
     Raises:
-        StrategyUnavailable: there is none, or nothing tells which it is.
+        StrategyUnavailable: there is none.
+        UnmatchedError: nothing tells which it is.
         ValueError: there is no such device.
     """
     every = egl.devices()
@@ -124,18 +140,35 @@ def _chosen(egl: _egl.LibEGL, request: Request) -> Mapping[_egl.Device, Given]:
                 f"EGL device {device.number} is not an NVIDIA GPU",
                 remedy=f"leave device_index out, or ask for {_numbers(every)}",
             )
-        said = egl.details(device)
-        return {device: Given(said.cuda, said.uuid, said.pci)}
-    if len(nvidia) == 1 and request.device is None and _cuda.VISIBLE_VARIABLE not in os.environ:
+        return {device: _by_index(egl, device, nvidia)}
+    free = request.device is None and _cuda.VISIBLE_VARIABLE not in os.environ
+    if free and len(nvidia) == 1 and _kernel.count_gpus() <= 1:  # There is nothing to choose.
         only = egl.details(nvidia[0])
-        return {nvidia[0]: Given(0, only.uuid, only.pci)}  # There is nothing to choose.
-    listed = [(device, egl.details(device)) for device in nvidia]
+        return {nvidia[0]: Given(0, only.uuid, only.pci)}
     try:
-        return dict(select(listed, request.device, _nvml.ask(_driver.find().nvml).gpus))
+        return dict(select(_detailed(egl, nvidia), request.device, _nvml_gpus))
     except NoneGivenError:
         raise causes.hides() from None
-    except UnmatchedError as error:
-        raise causes.unmatched(str(error)) from None
+
+
+def _by_index(egl: _egl.LibEGL, device: _egl.Device, nvidia: Sequence[_egl.Device]) -> Given:
+    """The GPU behind a device that was named as EGL counts; CUDA may not know it here."""
+    try:
+        known = dict(select(_detailed(egl, nvidia), None, _nvml_gpus))
+    except (NoneGivenError, UnmatchedError):
+        known = {}
+    said = egl.details(device)
+    return known.get(device, Given(None, said.uuid, said.pci))
+
+
+def _detailed(
+    egl: _egl.LibEGL, nvidia: Sequence[_egl.Device]
+) -> list[tuple[_egl.Device, _egl_devices.Details]]:
+    return [(device, egl.details(device)) for device in nvidia]
+
+
+def _nvml_gpus() -> Sequence[_nvml.GPU]:
+    return _nvml.ask(_driver.find().nvml).gpus
 
 
 def device_at(devices: Sequence[_egl.Device], index: int) -> _egl.Device:

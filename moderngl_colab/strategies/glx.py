@@ -9,8 +9,15 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from moderngl_colab import _cuda, _driver, _glvnd, _glx, _kernel, _nvml, _process, causes, gl
-from moderngl_colab.devices import Given, NoneGivenError, sole
+from moderngl_colab import _driver, _glvnd, _glx, _nvml, _process, causes, gl
+from moderngl_colab.devices import (
+    Given,
+    NoneGivenError,
+    SeveralError,
+    leave_out,
+    named,
+    sole,
+)
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 
@@ -26,7 +33,8 @@ class NvidiaGLX:
     def create(self, request: Request) -> gl.GLContext:
         """Make the context on the driver's first GPU; GLX has no way to choose one.
 
-        Where there are several, it serves only a process that may use each of them.
+        Where there are several, it serves only where all are given, in CUDA's order, and none is
+        asked for.
 
         Raises:
             StrategyUnavailable: the driver, libGL or Xvfb is absent, or a device was asked for.
@@ -50,9 +58,9 @@ class NvidiaGLX:
         if (kept := causes.no_gpu() or causes.hidden()) is not None:
             raise kept
         driver = _driver.find()
-        gpu = _only_gpu(request.device, driver)
         if (known := causes.obstacle("GLX", driver)) is not None:
             raise known
+        gpu = _only_gpu(request.device, driver)
         try:
             driver.open("GLX")
         except OSError as error:
@@ -71,23 +79,20 @@ def _only_gpu(device: str | None, driver: _driver.Userland) -> Given | None:
     """The GPU that a context will be on; None where it may be any.
 
     Raises:
-        StrategyUnavailable: a certain one is needed, and there are several.
+        StrategyUnavailable: a certain one is needed, and there are several; or none is given.
         ValueError: there is no such device.
     """
-    restricted = _cuda.VISIBLE_VARIABLE in os.environ
-    if device is None and not restricted:
-        return Given(0) if _kernel.count_gpus() == 1 else None
     try:
-        gpu = sole(device, _nvml.ask(driver.nvml).gpus)
+        return sole(device, lambda: _nvml.ask(driver.nvml).gpus)
     except NoneGivenError:
         raise causes.hides() from None
-    if gpu is not None:
-        return gpu
-    asked = f"device={device!r} names" if device is not None else f"{_cuda.VISIBLE_VARIABLE} gives"
-    raise StrategyUnavailable(
-        f"{asked} one of several GPUs, and GLX chooses its own",
-        remedy="leave the device out" if device is not None else None,
-    )
+    except SeveralError:
+        who = "CUDA_VISIBLE_DEVICES gives" if device is None else f"{named(device)} names"
+        raise StrategyUnavailable(
+            f"{who} a certain one of several GPUs, and GLX chooses its own",
+            remedy=None if device is None else leave_out(device),
+            cause="gpu-other",
+        ) from None
 
 
 def over_xvfb(vendor: str, version: int) -> gl.Handle:
