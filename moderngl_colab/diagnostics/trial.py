@@ -52,7 +52,7 @@ def try_it(strategy: str) -> Iterator[dict[str, Any]]:
     try:
         ctx = get_gpu_context(strategies=[strategy], allow_software=True)
     except ValueError as error:  # of a variable of ours
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].removesuffix(":")
         remedy = f"unset {DEVICE_VARIABLE}"
         yield {"failed": (Outcome.UNAVAILABLE, reason, remedy, "gpu-other"), "seconds": 0.0}
         return
