@@ -6,17 +6,39 @@ tests of its own reader pin down.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
-__all__ = ["ORDER_VARIABLE", "VISIBLE_VARIABLE", "by_pci", "visible"]
+__all__ = ["ORDER_VARIABLE", "VISIBLE_VARIABLE", "Given", "NoneGivenError", "by_pci", "visible"]
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
 
 _IDS = ("GPU-", "MIG-")
 # As strtol(3) reads a number, whatever comes after it; no machine has a GPU of more digits.
-_ORDINAL = re.compile(r"\s*(?P<sign>[+-]?)0*(?P<digits>\d{1,9})(?!\d)", re.ASCII)
+_ORDINAL = r"(?a)\s*(?P<sign>[+-]?)0*(?P<digits>\d{1,9})(?!\d)"
+
+
+class Given(NamedTuple):
+    """A GPU that this process was given; None for what nobody tells of it."""
+
+    ordinal: int | None
+    """The one that CUDA gives it in this process; None only for one that is hidden from it."""
+    uuid: str | None = None
+    """``"GPU-..."``, or ``"MIG-..."`` for a slice of one."""
+    pci: str | None = None
+    """Its PCI address, for instance ``"0000:0f:00.0"``."""
+    name: str | None = None
+    number: int | None = None
+    """The ordinal that CUDA would give it if none were hidden."""
+
+    def __str__(self) -> str:
+        pci = None if self.pci is None else f"pci:{self.pci}"
+        return "  ".join(filter(None, (f"cuda:{self.ordinal}", self.name, self.uuid, pci)))
+
+
+class NoneGivenError(Exception):
+    """``CUDA_VISIBLE_DEVICES`` leaves this process no GPU."""
 
 
 def visible(environ: Mapping[str, str]) -> tuple[int | str, ...] | None:
@@ -52,7 +74,9 @@ def by_pci(environ: Mapping[str, str]) -> bool:
 
 
 def _ordinal(entry: str) -> int | None:
-    number = _ORDINAL.match(entry)
+    import re
+
+    number = re.match(_ORDINAL, entry)
     if number is None:
         return None
     value = int(number["digits"])

@@ -116,9 +116,8 @@ def _nvml_uuid(address: Address, device: Device) -> str | None:
         return None
     if bytes(content) == _NO_UUID:
         return None
-    from uuid import UUID
-
-    return f"GPU-{UUID(bytes=bytes(content))}"
+    digits = bytes(content).hex()
+    return f"GPU-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _file(address: Address, device: Device, extension: str, name: int) -> str | None:

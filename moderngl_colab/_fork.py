@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from moderngl_colab import _files
 
 __all__ = ["driver_lost", "in_child", "mesa_lost", "note_driver"]
 
-_GPU = re.compile(r"/dev/nvidia\d+")
+_GPU = "/dev/nvidia"
 _MESA = (b"/libEGL_mesa.so", b"/libGLX_mesa.so")
 _DRIVER = (b"/libEGL_nvidia.so", b"/libGLX_nvidia.so", b"/libcuda.so")
 _NOT_EXECUTED = 0x40  # PF_FORKNOEXEC of the kernel's sched.h, shown by proc_pid_stat(5)
@@ -109,8 +108,11 @@ def _open_gpus(process: str) -> set[tuple[str, str]]:
             link = f"/proc/{process}/fd/{name}"
             with contextlib.suppress(OSError):
                 # To read a link takes far longer, and most of many descriptors are sockets.
-                if not stat.S_ISSOCK(os.stat(link).st_mode) and _GPU.fullmatch(os.readlink(link)):
-                    found.add((name, os.readlink(link)))
+                if stat.S_ISSOCK(os.stat(link).st_mode):
+                    continue
+                path = os.readlink(link)
+                if path.startswith(_GPU) and path.removeprefix(_GPU).isdecimal():
+                    found.add((name, path))
     return found
 
 

@@ -16,7 +16,7 @@ from moderngl_colab import _current, _fork
 from moderngl_colab.errors import ForkedProcessError
 
 if TYPE_CHECKING:
-    from moderngl_colab.devices import Given
+    from moderngl_colab._cuda import Given
 
 __all__ = ["LEAVE_IT", "WRONG_THREAD", "Handle", "made_elsewhere"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import NamedTuple
 
 from moderngl_colab import _files
@@ -23,7 +22,7 @@ __all__ = [
 _GPU = "nvidia"
 _DIGITS = 6
 _CONTROL = ("nvidiactl", "nvidia-modeset")
-_PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+_PCI = r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])"
 
 
 class KernelModule(NamedTuple):
@@ -96,7 +95,9 @@ def pci_address(text: str) -> str | None:
 
     NVML writes ``"00000000:0F:00.0"``; without a domain it is 0.
     """
-    parts = _PCI.fullmatch(text.lower())
+    import re
+
+    parts = re.fullmatch(_PCI, text.lower())
     if parts is None:
         return None
     domain, bus, device, function = parts.groups("0")

@@ -4,47 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from moderngl_colab import _cuda, _nvml
+from moderngl_colab._cuda import Given, NoneGivenError
 from moderngl_colab._egl_devices import Details, Device
 
-__all__ = ["Given", "NoneGivenError", "given", "matched", "restriction", "unrestricted"]
-
-
-class Given(NamedTuple):
-    """A GPU that this process was given; None for what nobody tells of it."""
-
-    ordinal: int | None
-    """The one that CUDA gives it in this process; None only for one that is hidden from it."""
-    uuid: str | None = None
-    """``"GPU-..."``, or ``"MIG-..."`` for a slice of one."""
-    pci: str | None = None
-    """Its PCI address, for instance ``"0000:0f:00.0"``."""
-    name: str | None = None
-    number: int | None = None
-    """The ordinal that CUDA would give it if none were hidden."""
-
-    def __str__(self) -> str:
-        pci = None if self.pci is None else f"pci:{self.pci}"
-        return "  ".join(filter(None, (f"cuda:{self.ordinal}", self.name, self.uuid, pci)))
-
-
-class NoneGivenError(Exception):
-    """``CUDA_VISIBLE_DEVICES`` leaves this process no GPU."""
+__all__ = ["given", "matched"]
 
 
 Pair = tuple[Device, Details]
-
-
-def restriction() -> str | None:
-    """What ``CUDA_VISIBLE_DEVICES`` says; None where it is not set."""
-    return os.environ.get(_cuda.VISIBLE_VARIABLE)
-
-
-def unrestricted() -> bool:
-    """Whether it is not set."""
-    return restriction() is None
 
 
 def given(gpus: Sequence[_nvml.GPU], count: int) -> tuple[Given, ...]:

@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from moderngl_colab import _driver, _kernel, _match, _nvml
+from moderngl_colab import _cuda, _driver, _kernel, _match, _nvml
+from moderngl_colab._cuda import Given, NoneGivenError
 from moderngl_colab._egl_devices import Details, Device
-from moderngl_colab._match import Given, NoneGivenError
 from moderngl_colab.errors import GPUContextError
+from moderngl_colab.options import DEVICE_VARIABLE
 
 __all__ = [
-    "DEVICE_VARIABLE",
     "Given",
     "NoneGivenError",
     "SeveralError",
@@ -28,8 +28,6 @@ __all__ = [
     "spelled",
     "visible",
 ]
-
-DEVICE_VARIABLE = "MODERNGL_COLAB_DEVICE"
 
 _ORDINAL = re.compile(r"(?:cuda:)?0*(?P<ordinal>\d{1,9})|cuda", re.ASCII)
 _UUID = re.compile(r"GPU-[0-9a-f][0-9a-f-]{0,35}", re.IGNORECASE)
@@ -130,7 +128,7 @@ def sole(device: str | None, nvml: NVML) -> Given | None:
         SeveralError: a certain one of several is meant.
         ValueError: the only one is not the one that `device` means.
     """
-    if device is None and _match.unrestricted():
+    if device is None and _cuda.VISIBLE_VARIABLE not in os.environ:
         return Given(0) if _kernel.count_gpus() <= 1 else None
     gpus = nvml()
     count = len(gpus) or max(1, _kernel.count_gpus())
@@ -199,7 +197,7 @@ def _by_variable(device: str) -> bool:
 
 
 def _there_are(gpus: Sequence[Given]) -> str:
-    value = _match.restriction()
+    value = os.environ.get(_cuda.VISIBLE_VARIABLE)
     why = "" if value is None else f', for CUDA_VISIBLE_DEVICES is "{value}"'
     return "\n".join([f"; it has {len(gpus)}{why}:", *(f"  {gpu}" for gpu in gpus)])
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import moderngl
 
-from moderngl_colab import _current, _driver, _nvml, devices, gl
+from moderngl_colab import _current, _driver, gl
 from moderngl_colab._handle import WRONG_THREAD
 from moderngl_colab.errors import Attempt
 
@@ -77,6 +77,8 @@ class ContextInfo(_Facts):
         """
         if "NVIDIA" not in self.vendor:
             return None
+        from moderngl_colab import _nvml
+
         answer = _nvml.ask(_driver.find().nvml)
         if self.gpu_uuid is not None:
             same = [gpu for gpu in answer.gpus if gpu.uuid == self.gpu_uuid]
@@ -96,6 +98,8 @@ class ContextInfo(_Facts):
         """
         if self.gpu is None or self.gpu.uuid is None:
             return None
+        from moderngl_colab import _nvml
+
         used = _nvml.used(self.gpu.uuid, _driver.find().nvml)
         return None if used is None else GPUMemory(*used)
 
@@ -155,6 +159,8 @@ def visible_gpus() -> tuple[GPU, ...]:
         it is only known how many there are, unless they are named by UUID or
         ``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``: which is the fastest is CUDA's to say.
     """
+    from moderngl_colab import _nvml, devices
+
     answer = _nvml.ask(_driver.find().nvml)
     memory = {gpu.uuid: gpu.memory_total for gpu in answer.gpus if gpu.uuid is not None}
     try:

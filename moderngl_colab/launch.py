@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from moderngl_colab import _cache, _cuda, _glvnd, _loader, _x11, remedies
-from moderngl_colab.devices import DEVICE_VARIABLE, named, spelled
+from moderngl_colab.devices import named, spelled
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.findings import hardware
 from moderngl_colab.findings.every import blocking
 from moderngl_colab.machine import Machine
-from moderngl_colab.options import refuse_foreign_systems
+from moderngl_colab.options import DEVICE_VARIABLE, refuse_foreign_systems
 from moderngl_colab.survey import look
 from moderngl_colab.ways import Ways, refused, tell
 

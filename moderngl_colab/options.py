@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
-from moderngl_colab.devices import DEVICE_VARIABLE, spelled
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
 
@@ -16,6 +15,7 @@ __all__ = ["Options", "Settings", "options", "refuse_foreign_systems"]
 
 SOFTWARE_VARIABLE = "MODERNGL_COLAB_ALLOW_SOFTWARE"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
+DEVICE_VARIABLE = "MODERNGL_COLAB_DEVICE"
 
 _DEFAULT_VERSION = 330
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
@@ -95,10 +95,15 @@ def _device(device: object, index: int | None) -> str | None:
         raise ValueError(
             f"device={str(device)!r} and device_index={index}: a GPU is named by one of them"
         )
+    source = "device"
     if device is None and index is None:
-        text = os.environ.get(DEVICE_VARIABLE, "").strip()
-        return spelled(text, DEVICE_VARIABLE) if text else None
-    return None if device is None else spelled(device, "device")
+        device = os.environ.get(DEVICE_VARIABLE, "").strip() or None
+        source = DEVICE_VARIABLE
+    if device is None:
+        return None
+    from moderngl_colab.devices import spelled  # Few name one.
+
+    return spelled(device, source)
 
 
 def _version(require: int | None) -> int:

@@ -6,10 +6,10 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
-from moderngl_colab.devices import DEVICE_VARIABLE
 from moderngl_colab.diagnostics import child, picture
 from moderngl_colab.errors import Attempt, GPUContextError, Outcome
 from moderngl_colab.machine import Trial
+from moderngl_colab.options import DEVICE_VARIABLE
 
 __all__ = ["attempt"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from moderngl_colab import (
     _cuda,
@@ -13,14 +15,16 @@ from moderngl_colab import (
     _fork,
     _glvnd,
     _kernel,
-    _nvml,
     _process,
     causes,
     gl,
 )
-from moderngl_colab.devices import Given, NoneGivenError, UnmatchedError, select
+from moderngl_colab._cuda import Given, NoneGivenError
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
+
+if TYPE_CHECKING:
+    from moderngl_colab import _nvml
 
 __all__ = ["DirectEGL", "device_at", "first_that_serves", "listed", "open_libegl"]
 
@@ -142,17 +146,29 @@ def _chosen(egl: _egl.LibEGL, request: Request) -> Mapping[_egl.Device, Given]:
             )
         return {device: _by_index(egl, device, nvidia)}
     free = request.device is None and _cuda.VISIBLE_VARIABLE not in os.environ
-    if free and len(nvidia) == 1 and _kernel.count_gpus() <= 1:  # There is nothing to choose.
-        only = egl.details(nvidia[0])
-        return {nvidia[0]: Given(0, only.uuid, only.pci)}
+    if free and len(nvidia) == 1 and (only := _alone(egl, nvidia[0])) is not None:
+        return {nvidia[0]: only}  # There is nothing to choose.
+    from moderngl_colab.devices import select
+
     try:
         return dict(select(_detailed(egl, nvidia), request.device, _nvml_gpus))
     except NoneGivenError:
         raise causes.hides() from None
 
 
+@cache
+def _alone(egl: _egl.LibEGL, device: _egl.Device) -> Given | None:
+    """The GPU behind a device; None where the machine has others."""
+    if _kernel.count_gpus() > 1:
+        return None
+    said = egl.details(device)
+    return Given(0, said.uuid, said.pci)
+
+
 def _by_index(egl: _egl.LibEGL, device: _egl.Device, nvidia: Sequence[_egl.Device]) -> Given:
     """The GPU behind a device that was named as EGL counts; CUDA may not know it here."""
+    from moderngl_colab.devices import UnmatchedError, select
+
     try:
         known = dict(select(_detailed(egl, nvidia), None, _nvml_gpus))
     except (NoneGivenError, UnmatchedError):
@@ -168,6 +184,8 @@ def _detailed(
 
 
 def _nvml_gpus() -> Sequence[_nvml.GPU]:
+    from moderngl_colab import _nvml
+
     return _nvml.ask(_driver.find().nvml).gpus
 
 

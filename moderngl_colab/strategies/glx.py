@@ -9,15 +9,8 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from moderngl_colab import _driver, _glvnd, _glx, _nvml, _process, causes, gl
-from moderngl_colab.devices import (
-    Given,
-    NoneGivenError,
-    SeveralError,
-    leave_out,
-    named,
-    sole,
-)
+from moderngl_colab import _driver, _glvnd, _glx, _process, causes, gl
+from moderngl_colab._cuda import Given, NoneGivenError
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 
@@ -82,6 +75,9 @@ def _only_gpu(device: str | None, driver: _driver.Userland) -> Given | None:
         StrategyUnavailable: a certain one is needed, and there are several; or none is given.
         ValueError: there is no such device.
     """
+    from moderngl_colab import _nvml
+    from moderngl_colab.devices import SeveralError, leave_out, named, sole
+
     try:
         return sole(device, lambda: _nvml.ask(driver.nvml).gpus)
     except NoneGivenError:

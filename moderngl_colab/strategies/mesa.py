@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from moderngl_colab import _egl, causes, gl
-from moderngl_colab.devices import leave_out, named
 from moderngl_colab.errors import StrategyError, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
 from moderngl_colab.strategies.egl import device_at, first_that_serves, listed, open_libegl
@@ -48,6 +47,8 @@ def _by_egl(request: Request) -> gl.GLContext:
     except _egl.EGLError as error:
         raise causes.mesa_absent(str(error)) from error
     if request.device is not None:
+        from moderngl_colab.devices import leave_out, named
+
         raise StrategyUnavailable(
             f"{named(request.device)} names an NVIDIA GPU, and Mesa drives none",
             remedy=leave_out(request.device),
