@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import signal
 import sys
 import time
 import warnings
@@ -213,7 +214,10 @@ def main() -> None:
     shown: list[torch.Tensor] = []
     origins = Counter[str]()
     started = time.perf_counter()
-    for images, _poses, origin in loader:  # A training step would stand here.
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Workers inherit it: Ctrl-C is
+    batches = iter(loader)  # for this process alone, which ends them.
+    signal.signal(signal.SIGINT, on_interrupt)
+    for images, _poses, origin in batches:  # A training step would stand here.
         shown.extend(images[: TILES - len(shown)])
         origins[origin] += len(images)
     seconds = time.perf_counter() - started
@@ -228,4 +232,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("dataloader.py: stopped")

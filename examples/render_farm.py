@@ -8,7 +8,6 @@ this program on any of them.
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 import os
 import platform
@@ -19,18 +18,18 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 import moderngl_colab
 
 AHEAD = 2  # frames given to a worker at a time: the next one is there when one is done
 PATIENCE = 120  # seconds that a worker may take to begin while no other renders
-FILMS: dict[str, dict[str, Any]] = {  # 25 frames a second, in imageio's words
-    ".mp4": {"fps": 25, "macro_block_size": 2},
-    ".gif": {"duration": 40, "loop": 0},
+FILMS = {  # as ffmpeg is told; each frame of a GIF has colours of its own
+    ".mp4": "-pix_fmt yuv420p",
+    ".gif": "-lavfi split[a],palettegen=stats_mode=single[p];[a][p]paletteuse=new=1:dither=none",
 }
 VERTEX_SHADER = """
 #version 330
@@ -121,10 +120,8 @@ class Renderer:
         self._framebuffer = ctx.simple_framebuffer(job.size)
         self._framebuffer.use()
 
-    def render(self, number: int | None) -> Frame | None:
-        """Render a frame; none, once the worker is there."""
-        if number is None:
-            return None
+    def render(self, number: int) -> Frame:
+        """Render one frame of the turn."""
         self._program["angle"] = math.tau * number / self._frames
         self._screen.render(vertices=3)
         return Frame(number, self._framebuffer.read(), self._worker)
@@ -139,11 +136,13 @@ def farm(job: Job, workers: int | None = None) -> Iterator[Frame]:
     import ray
     from ray.exceptions import ObjectLostError, RayActorError, RayError
 
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    most = int(there.get("GPU", 0)) or int(there["CPU"])
+    nodes = [each["Resources"] for each in ray.nodes() if each["Alive"]]  # type: ignore[no-untyped-call]
+    gpus, cpus = (sum(int(node.get(what, 0)) for node in nodes) for what in ("GPU", "CPU"))
+    if not (most := gpus or cpus):
+        raise RayError("no machine of the cluster has a GPU or a CPU for Ray's workers")
     workers = min(workers or most, most)
     needs: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0}
-    if not there.get("GPU"):  # Frames are independent: one thread of Mesa's is enough for each.
+    if not gpus:  # Frames are independent: one thread of Mesa's is enough for each.
         threads = {"LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "1")}
         needs = {"num_cpus": 1, "runtime_env": {"env_vars": threads}}
     actor: Any = ray.remote(Renderer).options(**needs)
@@ -153,7 +152,8 @@ def farm(job: Job, workers: int | None = None) -> Iterator[Frame]:
     left, deaths = job.frames, 0
 
     def give(worker: Any, number: int | None) -> None:
-        tasks[worker.render.remote(number)] = worker, number
+        task = worker.__ray_ready__.remote() if number is None else worker.render.remote(number)
+        tasks[task] = worker, number
 
     for _ in range(workers):
         give(actor.remote(job), None)
@@ -184,7 +184,7 @@ def farm(job: Job, workers: int | None = None) -> Iterator[Frame]:
             give(actor.remote(job), None)
             continue
         free.extend([worker] * (AHEAD if number is None else 1))
-        if frame is not None:
+        if number is not None:
             left, deaths = left - 1, 0
             yield frame
 
@@ -202,27 +202,38 @@ def in_order(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 def save(frames: Iterable[Frame], job: Job, output: Path) -> Counter[Worker]:
     """Write the film and the contact sheet; return how many frames each worker rendered."""
-    import imageio.v2 as imageio
+    from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
 
     rendered: Counter[Worker] = Counter()
-    cells, width, height = min(24, job.frames), 160, max(1, 160 * job.size[1] // job.size[0])
+    cells = min(24, job.frames)
+    width, height = (max(1, 160 * side // max(job.size)) for side in job.size)
     sheet = Image.new("RGB", (6 * width, math.ceil(cells / 6) * height))
-    part = output.with_stem(f".{output.stem}-part")  # only a whole film replaces an older one
+    # Only a whole film replaces an older one; what a killed farm leaves, the next overwrites.
+    part = output.absolute().with_stem(f".{output.stem}-part")
+    how = "-v error -y -f rawvideo -pix_fmt rgb24 -r 25 -s {}x{} -i - ".format(*job.size)
+    command = [get_ffmpeg_exe(), *(how + FILMS[output.suffix]).split(), part]
+    film: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it
     try:
-        film: Any = imageio.get_writer(part, **FILMS[output.suffix])
-        with film:
-            for frame in frames:
-                rendered[frame.worker] += 1
-                picture = Image.frombytes("RGB", job.size, frame.pixels)
-                film.append_data(np.asarray(picture))
-                cell, beyond = divmod(frame.number * cells, job.frames)
-                if beyond < cells:
-                    place = (cell % 6 * width, cell // 6 * height)
-                    sheet.paste(picture.resize((width, height)), place)
+        for frame in frames:
+            rendered[frame.worker] += 1
+            try:
+                film.stdin.write(frame.pixels)
+            except BrokenPipeError:
+                break  # it says why
+            cell, beyond = divmod(frame.number * cells, job.frames)
+            if beyond < cells:
+                picture = Image.frombytes("RGB", job.size, frame.pixels).resize((width, height))
+                sheet.paste(picture, (cell % 6 * width, cell // 6 * height))
+        _, said = film.communicate()
+        if film.returncode:
+            last = said.decode().strip().rpartition("\n")[2].rpartition("] ")[2]
+            raise OSError(f"{output}: ffmpeg ended with {film.returncode}: {last}")
+        sheet.save(output.with_suffix(".png"))
         part.replace(output)
     finally:
+        film.kill()
+        film.communicate()
         part.unlink(missing_ok=True)
-    sheet.save(output.with_suffix(".png"))
     return rendered
 
 
@@ -240,7 +251,7 @@ def main() -> None:
     for option, pattern, what in (
         ("size", size, "WIDTHxHEIGHT in pixels, such as 640x480"),
         ("count", number, "a number from 1 on"),
-        ("output", r".*\.(mp4|gif)", "the name of an .mp4 or a .gif"),
+        ("output", r".*[^/]\.(mp4|gif)", "the name of an .mp4 or a .gif"),
         ("workers", number, "a number from 1 on"),
     ):
         text = getattr(given, option)
@@ -248,25 +259,28 @@ def main() -> None:
             parser.error(f"argument --{option}: {text!r} is not {what}")
     width, height = map(int, given.size.split("x"))
     job, output = Job(given.scene, (width, height), int(given.count)), Path(given.output)
-    if output.suffix == ".mp4" and (width % 2 or height % 2):
+    if max(width, height) > 16384:
+        parser.error(f"argument --size: OpenGL has 16384 pixels a side at most, not {given.size}")
+    if output.suffix == ".mp4" and (width | height) % 2:
         parser.error(f"argument --size: an MP4 has even numbers of pixels, not {given.size}")
-    if not os.access(output.parent, os.W_OK):
+    if not (output.parent.is_dir() and os.access(output.parent, os.W_OK)):
         parser.error(f"argument --output: {str(output.parent)!r} is no folder to write to")
+    if folders := [str(file) for file in (output, output.with_suffix(".png")) if file.is_dir()]:
+        parser.error(f"argument --output: {folders[0]!r} is a folder")
 
     import ray
     from ray.exceptions import RayError
     from rich.progress import track
 
     try:
-        ray.init(given.address, log_to_driver=False, logging_level=logging.ERROR)
+        quiet: Any = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(given.address, **quiet)
         started = time.perf_counter()
         frames = in_order(farm(job, given.workers and int(given.workers)))
         rendered = save(track(frames, "rendering", job.frames), job, output)
         seconds = time.perf_counter() - started
-    except (RayError, ConnectionError) as error:
+    except (RayError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"{parser.prog}: stopped")
     finally:
         ray.shutdown()
     for worker, share in sorted(rendered.items()):
@@ -278,4 +292,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("render_farm.py: stopped")

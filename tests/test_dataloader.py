@@ -158,6 +158,26 @@ def test_where_there_is_no_gpu_one_worker_warns_for_all(python: Any, tmp_path: P
     assert result.stderr.count("SoftwareRenderingWarning: OpenGL renders on the CPU (llvmpipe") == 1
 
 
+def test_an_interrupted_loader_says_so_and_its_workers_end(python: Any, tmp_path: Path) -> None:
+    # Ctrl-C reaches everything that runs in the terminal, here while the workers start.
+    code = """
+import os, pathlib, signal, subprocess, sys, time
+loader = subprocess.Popen(
+    [sys.executable, sys.argv[1], "--samples", "999999", "--output", sys.argv[2]],
+    stderr=subprocess.PIPE, text=True, start_new_session=True,
+)
+children = pathlib.Path(f"/proc/{loader.pid}/task/{loader.pid}/children")
+while len(children.read_text().split()) < 3 and loader.poll() is None:  # one counts resources
+    time.sleep(0.05)
+time.sleep(0.5)
+os.killpg(loader.pid, signal.SIGINT)
+print(loader.communicate()[1].splitlines(), loader.returncode)
+"""
+    result = python("colab", code, str(EXAMPLE), str(tmp_path / "sheet.png"), env=FOUR_GPUS)
+
+    assert result.stdout == "['dataloader.py: stopped'] 1\n"
+
+
 def test_impossible_arguments_are_refused_in_a_line(python: Any, tmp_path: Path) -> None:
     sheets = [str(tmp_path / name) for name in ("sheet.xyz", "nowhere/sheet.png")]
     wrong = {

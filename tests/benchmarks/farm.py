@@ -23,6 +23,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -90,9 +91,13 @@ def raw(job: Any, workers: int) -> Pictures:
 
 
 def farmed(job: Any, workers: int) -> Pictures:
-    """Give the pictures of the farm."""
+    """Give the pictures of the farm, slowly until all workers have begun."""
+    begun = set()
     for frame in render_farm.farm(job, workers):
         renderers.add(("farm", frame.worker.gpu))
+        begun.add(frame.worker)
+        if len(begun) < workers:
+            time.sleep(0.5)  # no frame is given out meanwhile
         yield frame.worker.pid, frame.pixels
 
 
@@ -100,14 +105,18 @@ renderers: set[tuple[str, str]] = set()
 
 
 def per_second(pictures: Pictures, workers: int) -> float:
-    """Frames in a second, counted from soon after each worker has given one."""
+    """Frames in a second, counted from soon after each worker has given one.
+
+    The warm-up takes what the farm had rendered ahead; raw processes are never kept waiting, so
+    their pipes hold no frames from before.
+    """
     seen: set[int] = set()
     before, counted, started = WARM_UP, 0, 0.0
     for who, _ in pictures:
+        seen.add(who)
         if len(seen) < workers:
-            seen.add(who)
-            time.sleep(0.5)  # no frame is given out meanwhile
-        elif before:
+            continue
+        if before:
             before -= 1
             started = time.perf_counter()
         else:
@@ -145,19 +154,26 @@ def engine(size: int, ahead: int, frames: int) -> float:
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=3, help="of each side; default 3")
-    parser.add_argument("--frames", type=int, default=120, help="of each run; default 120")
-    parser.add_argument("--size", default="256x256", help="pixels; default 256x256")
+    parser.add_argument("--runs", default="3", help="of each side; default %(default)s")
+    parser.add_argument("--frames", default="120", help="of each run; default %(default)s")
+    parser.add_argument("--size", default="256x256", help="pixels; default %(default)s")
     given = parser.parse_args()
+    for option, pattern, what in (
+        ("runs", r"[1-9]\d{0,3}", "a number from 1 on"),
+        ("frames", r"[6-9]\d|[1-9]\d{2,5}", "a number from 60 on"),
+        ("size", r"[1-9]\d{0,3}x[1-9]\d{0,3}", "WIDTHxHEIGHT in pixels, such as 640x480"),
+    ):
+        if not re.fullmatch(pattern, text := getattr(given, option)):
+            parser.error(f"argument --{option}: {text!r} is not {what}")
     width, height = map(int, given.size.split("x"))
     os.environ.setdefault("LP_NUM_THREADS", "1")
     # Actors find the example as a module; a folder of our own holds what Ray writes.
-    os.environ["PYTHONPATH"] = str(EXAMPLES)
+    os.environ["PYTHONPATH"] = f"{EXAMPLES}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
     with tempfile.TemporaryDirectory(prefix="farm-", dir="/tmp") as folder:
         os.environ["RAY_TMPDIR"] = folder
         # Or Ray keeps one in the home folder.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-        _measure((width, height), max(60, given.frames), max(1, given.runs))
+        _measure((width, height), int(given.frames), int(given.runs))
 
 
 def _measure(size: tuple[int, int], frames: int, runs: int) -> None:
