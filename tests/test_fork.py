@@ -289,7 +289,7 @@ os.execvp("unshare", [*unshare, sys.executable, "-P", "-W", "error", "-c", sys.a
 ENDS = {
     "by os._exit": "os._exit(0)",
     "by sys.exit": "sys.exit(0)",
-    "by an exception": "os.close(2); raise LookupError",
+    "by an exception": "os.dup2(os.open(os.devnull, os.O_WRONLY), 2); raise LookupError",
     "by SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
     "by SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
 }
