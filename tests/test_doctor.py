@@ -95,8 +95,8 @@ machine
   variables      KUBERNETES_SERVICE_HOST=10.0.0.1
 
 GPUs
-  0  NVIDIA Stand-in GPU 0, 15.0 GiB, driver 550.54.15, MIG off, EGL device 0, cuda:0, pci:0000:00:04.0, \
-GPU-<uuid>
+  0  NVIDIA Stand-in GPU 0, 15.0 GiB, driver 550.54.15, MIG off, EGL device 0, cuda:0, \
+pci:0000:00:04.0, GPU-<uuid>
 
 strategies
   egl   GPU, pixels right, SECONDS: NVIDIA Stand-in GPU 0/PCIe/SSE2 (NVIDIA Corporation), \
