@@ -284,6 +284,7 @@ find /tmp -not -type d
 IN_OWN_TMP = """
 import os, sys
 unshare = ["unshare", "-m" if os.geteuid() == 0 else "-Urm", "sh", "-c", sys.argv[1], "sh"]
+os.environ["MESA_SHADER_CACHE_DISABLE"] = "true"  # It would be in root's home, for any user.
 os.execvp("unshare", [*unshare, sys.executable, "-P", "-W", "error", "-c", sys.argv[2]])
 """
 ENDS = {
