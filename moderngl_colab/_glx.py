@@ -87,10 +87,15 @@ class LibGLX:
         return Binding(self._display(), self._draw(), self._read(), context)
 
     def bind(self, binding: Binding) -> bool:
-        """Make current what :meth:`current` gave."""
-        return bool(
-            self._make_current(binding.display, binding.draw, binding.read, binding.context)
-        )
+        """Make current what :meth:`current` gave; False where it is refused.
+
+        Since 24, Mesa has an X error for one whose thread ended while it was current, and by
+        Xlib's own handler that would be the end of this process.
+        """
+        with keep_error_handler(ctypes.CDLL(LIBX11), _ErrorHandler(lambda *_: 0)):
+            return bool(
+                self._make_current(binding.display, binding.draw, binding.read, binding.context)
+            )
 
     def unbind(self, binding: Binding) -> bool:
         """Leave nothing current in this thread."""

@@ -240,7 +240,7 @@ def make():
     ctx = get_gpu_context()
     return pixel(ctx, RED)
 answers.append(elsewhere(make))
-answers += [elsewhere(enter, ctx), enter(ctx), elsewhere(enter, ctx)]
+answers += [elsewhere(enter, ctx) for _ in range(3)]
 """
 
 
@@ -254,10 +254,14 @@ def test_a_context_that_its_thread_left_is_entered_in_another(
 
 
 @pytest.mark.parametrize("machine", EVERYWHERE)
-def test_a_context_whose_thread_ended_is_entered_in_another(
+def test_a_context_whose_thread_ended_is_entered_in_another_or_refused(
     told: Callable[..., list[Any]], machine: str
 ) -> None:
-    assert told(machine, ENDED) == [[255, 0, 0], *[[0, 255, 0]] * 3]
+    first, *others = told(machine, ENDED)
+
+    assert first == [255, 0, 0]
+    refused = others == [WRONG] * 3  # by GLX of Mesa 24 and later
+    assert others == [[0, 255, 0]] * 3 or (refused and EVERYWHERE[machine] != "egl")
 
 
 @pytest.mark.parametrize("machine", EVERYWHERE)
