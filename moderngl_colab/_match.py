@@ -15,18 +15,21 @@ __all__ = ["given", "matched"]
 Pair = tuple[Device, Details]
 
 
-def given(gpus: Sequence[_nvml.GPU], count: int) -> tuple[Given, ...]:
+def given(
+    gpus: Sequence[_nvml.GPU], count: int, environ: Mapping[str, str] = os.environ
+) -> tuple[Given, ...]:
     """The GPUs of this process, in the order in which CUDA counts them.
 
     Arguments:
         gpus: what NVML lists, in its order, which is that of PCI addresses.
         count: how many GPUs the machine has.
+        environ: where CUDA's variables are read.
 
     Raises:
         NoneGivenError: it has none.
     """
     known = [Given(None, gpu.uuid, gpu.pci, gpu.name) for gpu in gpus]
-    return _given(known, count, _in_order(gpus, count))
+    return _given(known, count, _in_order(gpus, count, environ), environ)
 
 
 def matched(
@@ -66,18 +69,25 @@ def matched(
     return found
 
 
-def _in_order(gpus: Sequence[_nvml.GPU], count: int) -> bool:
+def _in_order(
+    gpus: Sequence[_nvml.GPU], count: int, environ: Mapping[str, str] = os.environ
+) -> bool:
     """Whether NVML's order is CUDA's.
 
     The fastest is CUDA's first, by a measure of its own; of equal ones PCI's order remains.
     """
     # Models of one name are told apart by their memory, in GiB.
     alike = len({(gpu.name, (gpu.memory_total or 0) >> 30) for gpu in gpus}) == 1
-    return len(gpus) == count and (alike or _cuda.by_pci(os.environ))
+    return len(gpus) == count and (alike or _cuda.by_pci(environ))
 
 
-def _given(known: Sequence[Given], count: int, in_order: bool) -> tuple[Given, ...]:
-    entries = _cuda.visible(os.environ)
+def _given(
+    known: Sequence[Given],
+    count: int,
+    in_order: bool,
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Given, ...]:
+    entries = _cuda.visible(environ)
     found: list[Given] = []
     for entry in range(count) if entries is None else entries:
         gpu = Given(len(found))

@@ -76,6 +76,11 @@ def get_gpu_context(
 
     Arguments:
         require: the OpenGL version, as moderngl writes it: 430 for 4.3. Default: 330.
+        device: the GPU: an ordinal of CUDA in this process (``1``, ``"cuda:1"``), the beginning of
+            a UUID (``"GPU-57a2d1"``), a PCI address (``"pci:0000:0f:00.0"``), or anything whose
+            ``str()`` is one of these, such as a ``torch.device``. No other GPU is taken, and no
+            CPU. Default: ``MODERNGL_COLAB_DEVICE``, else the first that serves of those which
+            ``CUDA_VISIBLE_DEVICES`` gives this process, in CUDA's order.
         allow_software: whether a context on the CPU will do, with a warning, where there is no
             other. Default: ``MODERNGL_COLAB_ALLOW_SOFTWARE`` (``0`` or ``1``), else yes.
         strategies: which ways to try, in order: names (``"egl"``, ``"glx"``, ``"mesa"``) or
@@ -84,11 +89,6 @@ def get_gpu_context(
         standalone: True, as it always is here.
         share: False; a context of ours shares nothing.
         backend: ``"egl"`` or None, without effect; `strategies` chooses the way.
-        device: the GPU: an ordinal of CUDA in this process (``1``, ``"cuda:1"``), the beginning of
-            a UUID (``"GPU-57a2d1"``), a PCI address (``"pci:0000:0f:00.0"``), or anything whose
-            ``str()`` is one of these, such as a ``torch.device``. No other GPU is taken, and no
-            CPU. Default: ``MODERNGL_COLAB_DEVICE``, else the first that serves of those which
-            ``CUDA_VISIBLE_DEVICES`` gives this process, in CUDA's order.
         device_index: index of the EGL device, as in moderngl, instead of `device`. It takes no
             notice of ``CUDA_VISIBLE_DEVICES``.
 

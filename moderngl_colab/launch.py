@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from moderngl_colab import _cache, _cuda, _glvnd, _loader, _x11, remedies
-from moderngl_colab.devices import named, spelled
+from moderngl_colab.devices import named
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.findings import hardware
 from moderngl_colab.findings.every import blocking
 from moderngl_colab.machine import Machine
-from moderngl_colab.options import DEVICE_VARIABLE, refuse_foreign_systems
+from moderngl_colab.options import DEVICE_VARIABLE, named_device, refuse_foreign_systems
 from moderngl_colab.survey import look
 from moderngl_colab.ways import Ways, refused, tell
 
@@ -109,7 +109,7 @@ def prepare(device: object = None, environ: Mapping[str, str] | None = None) -> 
     """
     if sys.platform != "linux":
         refuse_foreign_systems()
-    asked = _asked(device, os.environ if environ is None else {})
+    asked = named_device(device, os.environ if environ is None else {})
     machine = look(os.environ if environ is None else environ)
     if (known := blocking(machine)) is not None:
         raise refused(known)
@@ -129,14 +129,6 @@ def prepare(device: object = None, environ: Mapping[str, str] | None = None) -> 
     if asked is None and (not open_question or environ is not None):
         return prepared
     return _on_device(prepared, asked, machine, several)
-
-
-def _asked(device: object, environ: Mapping[str, str]) -> str | None:
-    """The device that the user names; None where he does not."""
-    if device is not None:
-        return spelled(device, "device")
-    text = environ.get(DEVICE_VARIABLE, "").strip()
-    return spelled(text, DEVICE_VARIABLE) if text else None
 
 
 def _variables(machine: Machine, ways: Ways) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
 
-__all__ = ["Options", "Settings", "options", "refuse_foreign_systems"]
+__all__ = ["Options", "Settings", "named_device", "options", "refuse_foreign_systems"]
 
 SOFTWARE_VARIABLE = "MODERNGL_COLAB_ALLOW_SOFTWARE"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
@@ -95,10 +95,19 @@ def _device(device: object, index: int | None) -> str | None:
         raise ValueError(
             f"device={str(device)!r} and device_index={index}: a GPU is named by one of them"
         )
+    return None if index is not None else named_device(device, os.environ)
+
+
+def named_device(device: object, environ: Mapping[str, str]) -> str | None:
+    """The GPU that the caller names, or else our variable; None where neither does.
+
+    Raises:
+        TypeError: it is a bool.
+        ValueError: it is written as no GPU is.
+    """
     source = "device"
-    if device is None and index is None:
-        device = os.environ.get(DEVICE_VARIABLE, "").strip() or None
-        source = DEVICE_VARIABLE
+    if device is None:
+        device, source = environ.get(DEVICE_VARIABLE, "").strip() or None, DEVICE_VARIABLE
     if device is None:
         return None
     from moderngl_colab.devices import spelled  # Few name one.

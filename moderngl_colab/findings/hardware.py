@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from moderngl_colab import _cuda, _kernel, remedies
+from moderngl_colab import _cuda, _kernel, _match, remedies
+from moderngl_colab._cuda import NoneGivenError
 from moderngl_colab.findings.finding import Finding, Severity
 from moderngl_colab.machine import Machine
 
@@ -119,21 +120,16 @@ def device_cgroup(machine: Machine) -> Finding | None:
 
 def gpu_hidden(machine: Machine) -> Finding | None:
     """The process was told to use no GPU; it is obeyed."""
-    entries = _cuda.visible(machine.environ)
-    if not machine.gpus or entries is None:
+    if not machine.gpus or _cuda.VISIBLE_VARIABLE not in machine.environ:
         return None
     nvml = machine.examined.nvml if machine.examined is not None else None
     open_ones = [node for node in machine.gpus if not node.error]
-    count = len(nvml.gpus if nvml is not None and nvml.gpus else open_ones or machine.gpus)
-    first = entries[0] if entries else count
-    if isinstance(first, str):
-        uuids = [gpu.uuid for gpu in nvml.gpus] if nvml is not None else []
-        # A slice is not among them.
-        there = first.startswith("MIG-") or None in uuids or not uuids
-        there = there or sum(str(uuid).startswith(first) for uuid in uuids) == 1
-    else:
-        there = first < count
-    return None if there else hidden(machine)
+    gpus = () if nvml is None else nvml.gpus
+    try:
+        _match.given(gpus, len(gpus or open_ones or machine.gpus), machine.environ)
+    except NoneGivenError:
+        return hidden(machine)
+    return None
 
 
 def hidden(machine: Machine) -> Finding:
