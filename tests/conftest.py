@@ -15,6 +15,24 @@ from rig import machines
 
 PROGRAMS = Path(__file__).parent / "programs"
 
+# For programs that a test runs: what a context draws, read back.
+DRAWN = """
+def drawn(ctx, colour):
+    "Draw a triangle over everything, and read a pixel of it: three bytes."
+    program = ctx.program(
+        vertex_shader="#version 330\\nvoid main() { gl_Position = vec4("
+        "vec2[](vec2(-1, -1), vec2(3, -1), vec2(-1, 3))[gl_VertexID], 0, 1); }",
+        fragment_shader="#version 330\\nuniform vec3 colour; out vec4 result;"
+        "void main() { result = vec4(colour, 1); }",
+    )
+    program["colour"].value = colour
+    framebuffer = ctx.simple_framebuffer((64, 64))
+    framebuffer.use()
+    framebuffer.clear()
+    ctx.vertex_array(program, []).render(vertices=3)
+    return framebuffer.read(components=3)[300:303]
+"""
+
 # Remedies fit the platform; this one is told by a variable, whatever machine the tests run on.
 PLATFORM = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 

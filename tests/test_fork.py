@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import path_with_xvfb
+from conftest import DRAWN, path_with_xvfb
 
 from rig import machines
 
@@ -28,7 +28,9 @@ INHERITED = (
 
 # A child is started by child(function) and ends by os._exit, or by sys.exit like any program; what
 # is printed comes in the order of events, for each process waits for its own.
-COMMON = """
+COMMON = (
+    DRAWN
+    + """
 import os, signal, sys, threading, time, warnings
 import moderngl
 warnings.simplefilter("ignore", RuntimeWarning)  # SoftwareRenderingWarning is one.
@@ -39,18 +41,7 @@ def get(**settings):
     return moderngl_colab.get_gpu_context(**settings)
 
 def pixel(ctx, colour):
-    program = ctx.program(
-        vertex_shader="#version 330\\nvoid main() { gl_Position = vec4("
-        "vec2[](vec2(-1, -1), vec2(3, -1), vec2(-1, 3))[gl_VertexID], 0, 1); }",
-        fragment_shader="#version 330\\nuniform vec3 colour; out vec4 result;"
-        "void main() { result = vec4(colour, 1); }",
-    )
-    program["colour"].value = colour
-    framebuffer = ctx.simple_framebuffer((64, 64))
-    framebuffer.use()
-    framebuffer.clear()
-    ctx.vertex_array(program, []).render(vertices=3)
-    return framebuffer.read(components=3)[300:303].hex()
+    return drawn(ctx, colour).hex()
 
 def say(*words):
     print(*words, flush=True)
@@ -83,6 +74,7 @@ def children(function):
     for end in (os._exit, sys.exit):
         child(function, end)
 """
+)
 
 RAW = "ctx = moderngl.create_context(standalone=True, backend='egl')"
 # The real driver has the GPU open, and by that others than this library are told to use it.

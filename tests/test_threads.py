@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import DRAWN
 
 from rig import machines, remedies
 
@@ -18,24 +19,15 @@ EVERYWHERE = {
     "no-nvidia": "mesa",
     "no-libegl-no-nvidia": "mesa",
 }
-COMMON = """
+COMMON = (
+    DRAWN
+    + """
 import ctypes, json, os, sys, threading, warnings
 from moderngl_colab import GPUContextError, SoftwareRenderingWarning, describe, get_gpu_context
 warnings.simplefilter("ignore", SoftwareRenderingWarning)
 
 def pixel(ctx, colour):
-    program = ctx.program(
-        vertex_shader="#version 330\\nvoid main() { gl_Position = vec4("
-        "vec2[](vec2(-1, -1), vec2(3, -1), vec2(-1, 3))[gl_VertexID], 0, 1); }",
-        fragment_shader="#version 330\\nuniform vec3 colour; out vec4 result;"
-        "void main() { result = vec4(colour, 1); }",
-    )
-    program["colour"].value = [channel / 255 for channel in colour]
-    framebuffer = ctx.simple_framebuffer((64, 64))
-    framebuffer.use()
-    framebuffer.clear()
-    ctx.vertex_array(program, []).render(vertices=3)
-    return list(framebuffer.read(components=3)[300:303])
+    return list(drawn(ctx, [channel / 255 for channel in colour]))
 
 def elsewhere(function, *arguments):
     "What a function gives in a thread of its own, which then ends."
@@ -52,6 +44,7 @@ def elsewhere(function, *arguments):
         pass  # Python has done with it; EGL lets go of its context when the system has.
     return answers[0]
 """
+)
 AT_ONCE = """
 libc = ctypes.CDLL(None)
 def environment():

@@ -261,22 +261,6 @@ STANDIN_EXPORT int nvmlDeviceGetPciInfo_v3(void *handle, pci_info *info) {
     return NVML_SUCCESS;
 }
 
-STANDIN_EXPORT int nvmlDeviceGetMemoryInfo(void *handle, memory_info *info) {
-    int gpu = gpu_of(handle);
-    if (gpu < 0 || !info)
-        return NVML_INVALID_ARGUMENT;
-    if (standin_fault("nvml-refuses"))
-        return NVML_UNKNOWN;
-    if (standin_fault("nvml-nonsense")) {
-        memset(info, 0xff, sizeof *info);
-        return NVML_SUCCESS;
-    }
-    info->total = MEMORY_TOTAL(gpu);
-    info->used = MEMORY_USED + MEMORY_RESERVED; /* version 1 counts the reserved part as used */
-    info->free = info->total - info->used;
-    return NVML_SUCCESS;
-}
-
 STANDIN_EXPORT int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_info_v2 *info) {
     int gpu = gpu_of(handle);
     if (gpu < 0 || !info)
@@ -291,6 +275,17 @@ STANDIN_EXPORT int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_info_v2 *info
     info->reserved = MEMORY_RESERVED;
     info->used = MEMORY_USED;
     info->free = info->total - info->reserved - info->used;
+    return NVML_SUCCESS;
+}
+
+STANDIN_EXPORT int nvmlDeviceGetMemoryInfo(void *handle, memory_info *info) {
+    memory_info_v2 newer;
+    int code = info ? nvmlDeviceGetMemoryInfo_v2(handle, &newer) : NVML_INVALID_ARGUMENT;
+    if (code != NVML_SUCCESS)
+        return code;
+    info->total = newer.total;
+    info->used = newer.used + newer.reserved; /* version 1 counts the reserved part as used */
+    info->free = newer.free;
     return NVML_SUCCESS;
 }
 
