@@ -12,18 +12,20 @@ import re
 import socket
 import stat
 import struct
+import time
 
 from moderngl_colab import _files, _process
 
 __all__ = [
     "COOKIE_LENGTH",
+    "LOCK_FOLDER",
     "RefusedError",
     "answers",
     "authority",
     "connect",
-    "lock",
     "shut",
     "sweep",
+    "taken",
     "unusable",
 ]
 
@@ -32,10 +34,11 @@ COOKIE_LENGTH = 16
 
 _COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 _FAMILY_WILD = 0xFFFF
-_LOCK_FOLDER, _SOCKET_FOLDER = "/tmp", "/tmp/.X11-unix"
+LOCK_FOLDER, _SOCKET_FOLDER = "/tmp", "/tmp/.X11-unix"
 # X(7): [host]:number[.screen]; "unix" is this very machine.
 _LOCAL = re.compile(r"(?:unix)?:(?P<number>\d+)(?:\.\d+)?")
 _ANSWER_TIMEOUT = 1.0  # seconds
+_PATIENCE = 0.1  # seconds
 _WHY = {
     errno.EROFS: "is read-only",
     errno.EACCES: "may not be written to by this user",
@@ -56,38 +59,50 @@ def authority(cookie: bytes) -> bytes:
     return struct.pack(">H", _FAMILY_WILD) + body
 
 
-def connect(number: int, cookie: bytes, timeout: float) -> socket.socket | None:
-    """A client's connection, by the protocol's first exchange; None while nobody listens.
+def connect(number: int, cookie: bytes, until: float) -> socket.socket | None:
+    """A client's connection, by the protocol's first exchange; None while nobody answers.
 
     Arguments:
         number: the display's.
         cookie: what the server was given.
-        timeout: for each step, in seconds.
+        until: when to give up, in seconds of :func:`time.monotonic`.
 
     Raises:
         RefusedError: the server refused.
-        OSError: the system refused a socket, or the server did not answer in time.
+        OSError: the system refused a socket.
     """
     descriptor = socket.socket(socket.AF_UNIX).detach()
     connection = socket.socket(fileno=_process.above_standard_streams(descriptor))
     try:
-        connection.settimeout(timeout)
-        connection.connect(f"{_SOCKET_FOLDER}/X{number}")
+        connection.settimeout(_PATIENCE)
+        connection.connect(_socket(number))
         # Little-endian, protocol 11.0, and the cookie's name, padded to four bytes, and data.
         lengths = struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE_NAME), len(cookie))
         padding = bytes(-len(_COOKIE_NAME) % 4)
         connection.sendall(lengths + _COOKIE_NAME + padding + cookie)
-        if (answer := connection.recv(1)) == b"":
+        if (answer := _answer(connection, until)) == b"":
             raise ConnectionResetError
         if answer != b"\x01":
             raise RefusedError
-    except (FileNotFoundError, ConnectionError):  # Not yet there, or gone already.
+    # Not yet there, gone already, or silent.
+    except (FileNotFoundError, ConnectionError, TimeoutError):
         connection.close()
         return None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _answer(connection: socket.socket, until: float) -> bytes:
+    # One connection for all of the wait: a server that goes with its last client would go.
+    while True:
+        try:
+            return connection.recv(1)
+        except TimeoutError:
+            _process.let_signals_in()
+            if time.monotonic() > until:
+                raise
 
 
 def unusable(display: str) -> str | None:
@@ -108,7 +123,7 @@ def answers(display: str) -> bool:
     """Whether a server of this machine listens on the socket of a display, file or abstract."""
     if (local := _LOCAL.fullmatch(display)) is None:
         return False
-    path = f"{_SOCKET_FOLDER}/X{local['number']}"
+    path = _socket(local["number"])
     return any(map(_listens, (path, f"\0{path}")))
 
 
@@ -122,9 +137,17 @@ def _listens(address: str) -> bool:
         return True
 
 
-def lock(number: int) -> str:
-    """The path of the lock file of a display's server."""
-    return f"{_LOCK_FOLDER}/.X{number}-lock"
+def taken(number: int) -> bool:
+    """Whether a server has a display, or one that was killed left its traces."""
+    return os.path.lexists(_lock(number)) or os.path.lexists(_socket(number))
+
+
+def _lock(number: int) -> str:
+    return f"{LOCK_FOLDER}/.X{number}-lock"
+
+
+def _socket(number: int | str) -> str:
+    return f"{_SOCKET_FOLDER}/X{number}"
 
 
 def sweep(number: int, server: int) -> None:
@@ -135,22 +158,22 @@ def sweep(number: int, server: int) -> None:
         server: the process that it was.
     """
     with contextlib.suppress(OSError, ValueError):
-        with open(lock(number), encoding="ascii") as stream:
+        with open(_lock(number), encoding="ascii") as stream:
             if int(stream.read()) != server:
                 return
-        os.unlink(lock(number))
-        os.unlink(f"{_SOCKET_FOLDER}/X{number}")
+        os.unlink(_lock(number))
+        os.unlink(_socket(number))
 
 
 def shut() -> str | None:
     """Why no server can be started here, told in advance: Xvfb itself takes 12 s to say so."""
-    for path in (_LOCK_FOLDER, _SOCKET_FOLDER):
+    for path in (LOCK_FOLDER, _SOCKET_FOLDER):
         if path == _SOCKET_FOLDER and not os.path.lexists(path):
             continue  # The server makes it.
         if code := _no_directory(path) or _files.refused(path, os.W_OK | os.X_OK):
             why = _WHY.get(code, "cannot be used")
             return (
-                f"Xvfb puts its socket and its lock into {_LOCK_FOLDER}, and {path} {why} "
+                f"Xvfb puts its socket and its lock into {LOCK_FOLDER}, and {path} {why} "
                 f"({errno.errorcode.get(code, code)})"
             )
     return None

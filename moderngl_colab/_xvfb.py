@@ -1,29 +1,38 @@
-"""The private virtual display: one Xvfb for the process, on top of xvfbwrapper's.
+"""A private virtual display: an Xvfb of our own, on top of xvfbwrapper's.
 
 It listens on a Unix socket only, lets in nobody without a cookie that exists in this process's
 memory alone, is out of reach of a notebook's interrupt (a session of its own), and ends when
-this process ends, whichever way that is: with ``-terminate`` the server leaves with its last
-client, and the kernel closes the connection that is held open here.
+this process ends, whichever way that is: it is on a leash, and with ``-terminate`` it leaves with
+its last client, a connection that is held open here.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import math
 import os
 import secrets
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from weakref import WeakSet
 
 import xvfbwrapper
 
-from moderngl_colab import _fork, _glvnd, _process, _x11
+from moderngl_colab import _fork, _glvnd, _leash, _process, _x11
 
-__all__ = ["Display", "XvfbError", "XvfbMissing", "XvfbPlaceError", "retire", "shared"]
+__all__ = [
+    "Display",
+    "XvfbError",
+    "XvfbMissing",
+    "XvfbPlaceError",
+    "XvfbTimeoutError",
+]
 
-_START_TIMEOUT = 10.0  # seconds
+_displays: WeakSet[Display] = WeakSet()
+
+_START_TIMEOUT = 30.0  # seconds
 _POLL_INTERVAL = 0.002  # seconds
 # Far from :0 and the small numbers that people give their own servers, below where X11's TCP
 # port (6000 + number) would overflow.
@@ -48,6 +57,10 @@ class XvfbPlaceError(XvfbError):
     """There is no place for its socket and its lock; it was not started."""
 
 
+class XvfbTimeoutError(XvfbError):
+    """It did not answer in time."""
+
+
 class Display(xvfbwrapper.Xvfb):
     """A display of our own.
 
@@ -65,67 +78,69 @@ class Display(xvfbwrapper.Xvfb):
 
     def __init__(self, width: int = 64, height: int = 64) -> None:
         try:
-            super().__init__(width=width, height=height, environ=_server_environment())
+            # Without a folder it looks for one, and writes a file to see whether it can.
+            super().__init__(width, height, tempdir=_x11.LOCK_FOLDER, environ=_server_environment())
         except OSError as error:
             raise XvfbMissing(str(error)) from error
         self.extra_xvfb_args += ["-nolisten", "tcp", "-nolisten", "local", "-terminate"]
         self.proc: subprocess.Popen[bytes] | None = None
         self._cookie = secrets.token_bytes(_x11.COOKIE_LENGTH)
         self._held: socket.socket | None = None
+        self._leash: _leash.Leash | None = None
         self._owner = os.getpid()
-        self.unwanted = False
-        """Set by a signal handler while the server's process is being made: give the start up."""
         self.blocks = 0
         """How often it served."""
+        _displays.add(self)
 
-    def start(self) -> None:
+    def start(self, until: float | None = None) -> None:
         """Start the server and hold a connection to it.
 
         The number is drawn at random, and Xvfb's own lock file says whether it was free. (With
         ``-displayfd`` Xvfb takes no lock, and without abstract sockets two servers then take the
         same number and steal each other's socket.)
 
+        Arguments:
+            until: when to give up, in seconds of :func:`time.monotonic`; None for 30 s from now.
+
         Raises:
-            XvfbError: it ended at once, did not answer in time, refused the connection, or is
-                unwanted.
+            XvfbError: it ended at once, did not answer in time, or refused the connection.
             OSError: the system refused a process, a file in memory or a socket.
         """
         if (why := _x11.shut()) is not None:
             raise XvfbPlaceError(why)
-        for _ in range(_TRIES):
-            number = _FIRST_NUMBER + secrets.randbelow(_NUMBERS)
-            if not os.path.exists(_x11.lock(number)):
+        if until is None or math.isinf(until):
+            until = time.monotonic() + _START_TIMEOUT
+        with _process.signals_held():
+            for _ in range(_TRIES):
+                number = _FIRST_NUMBER + secrets.randbelow(_NUMBERS)
+                if _x11.taken(number):
+                    continue
                 self.new_display = number
-                with _process.file_in_memory("Xvfb stderr", b"") as errors:
-                    try:
-                        self._launch(errors)
-                        return
-                    except BaseException:
-                        self.stop()
+                try:
+                    with _process.file_in_memory("Xvfb stderr", b"") as errors:
+                        self._launch(errors, until)
+                    return
+                except BaseException as error:
+                    self.stop()
+                    # Another server may take the number between the look at it and the start.
+                    if not (isinstance(error, XvfbError) and _x11.taken(number)):
                         raise
         raise XvfbError(f"no display number was free in {_TRIES} tries")
 
-    def _launch(self, errors: int) -> None:
+    def _launch(self, errors: int, until: float) -> None:
+        started = time.monotonic()
         with _process.file_in_memory("Xauthority", _x11.authority(self._cookie)) as authority:
             self.xvfb_cmd = ["Xvfb", self.name, *self.extra_xvfb_args]
             self.xvfb_cmd += ["-auth", f"/proc/self/fd/{authority}"]
-            self.proc = subprocess.Popen(
-                self.xvfb_cmd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                pass_fds=(authority,),
-                env=dict(self.environ),
-                start_new_session=True,
-            )
-            deadline = time.monotonic() + _START_TIMEOUT
-            while (connection := self._connected()) is None:
-                if self.unwanted:
-                    raise XvfbError("its start was given up")
-                if (status := self.proc.poll()) is not None:
+            self._leash = _leash.Leash(self.xvfb_cmd, self.environ, [authority], errors)
+            self.proc = server = self._leash.process
+            while (connection := self._connected(until)) is None:
+                _process.let_signals_in()
+                if (status := server.poll()) is not None:
                     raise _ended(status, _lines(errors))
-                if time.monotonic() > deadline:
-                    silent = XvfbError(f"Xvfb did not answer within {_START_TIMEOUT:.0f} s")
+                if time.monotonic() > until:
+                    seconds = time.monotonic() - started
+                    silent = XvfbTimeoutError(f"Xvfb did not answer within {seconds:.2g} s")
                     silent.said = _lines(errors)
                     raise silent
                 time.sleep(_POLL_INTERVAL)
@@ -133,10 +148,8 @@ class Display(xvfbwrapper.Xvfb):
 
     def stop(self) -> None:
         """End the server and wait for it."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
         server = self.proc
+        self._let_loose()
         super().stop()
         if server is not None and self._owner == os.getpid():
             _x11.sweep(self.new_display, server.pid)
@@ -159,9 +172,9 @@ class Display(xvfbwrapper.Xvfb):
         with _process.file_in_memory("Xauthority", _x11.authority(self._cookie)) as authority:
             yield {"DISPLAY": self.name, "XAUTHORITY": f"/proc/{process}/fd/{authority}"}
 
-    def _connected(self) -> socket.socket | None:
+    def _connected(self, until: float) -> socket.socket | None:
         try:
-            return _x11.connect(self.new_display, self._cookie, _START_TIMEOUT)
+            return _x11.connect(self.new_display, self._cookie, until)
         except _x11.RefusedError as error:
             raise XvfbError("Xvfb refused the connection") from error
 
@@ -178,15 +191,23 @@ class Display(xvfbwrapper.Xvfb):
         """
         if self._held is not None:
             self._held.detach()  # The finalizers would warn of what is left on purpose.
+            self._held = None
+        if self._leash is not None:
+            self._leash.leave()
         self.abandon()
 
     def abandon(self) -> None:
-        """Close this process's end of the connection, and leave the server alone."""
+        """Close this process's ends of what holds the server, and leave the server alone."""
         if self.proc is not None and self.proc.returncode is None:
             self.proc.returncode = 0
+        self._let_loose()
+
+    def _let_loose(self) -> None:
         if self._held is not None:
             self._held.close()
             self._held = None
+        if self._leash is not None:
+            self._leash.cut()
 
 
 def _ended(status: int, said: tuple[str, ...]) -> XvfbError:
@@ -216,53 +237,11 @@ def _server_environment() -> dict[str, str]:
     return ours
 
 
-_shared: Display | None = None
-
-
-@contextlib.contextmanager
-def shared() -> Iterator[Display]:
-    """The process's display, started if need be, selected for the length of a block.
-
-    A display whose first block fails is stopped again.
-
-    Raises:
-        XvfbError: there is none, or it does not come up.
-        OSError: as for :meth:`Display.start`.
-    """
-    global _shared
-    if _shared is not None and not _shared.is_alive():
-        retire(_shared)
-    if _shared is None:
-        display = Display()
-        display.start()
-        atexit.register(display.let_go)
-        _shared = display
-    display = _shared
-    try:
-        with display.selected():
-            yield display
-    except BaseException:
-        if not display.blocks:
-            retire(display)
-        raise
-    display.blocks += 1
-
-
 def _forget() -> None:
-    """In a forked child: the display is the parent's, and shall end with it."""
-    global _shared
-    if _shared is not None:
-        _shared.abandon()
-        _shared = None
+    """In a forked child: the displays are the parent's, and shall end with it."""
+    for display in _displays:
+        display.abandon()
+    _displays.clear()
 
 
 _fork.in_child(_forget)
-
-
-def retire(display: Display) -> None:
-    """Stop the display; the next :func:`shared` starts another one."""
-    global _shared
-    atexit.unregister(display.let_go)
-    if _shared is display:
-        _shared = None
-    display.stop()

@@ -933,7 +933,7 @@ IN_THE_MAKING = """
 import os, signal, sys
 number = int(sys.argv.pop(1))
 def interrupt(event, arguments):
-    if event == "subprocess.Popen" and arguments[0] == "Xvfb":
+    if event == "subprocess.Popen" and "Xvfb" in arguments[1]:
         os.kill(os.getpid(), number)
 sys.addaudithook(interrupt)
 from moderngl_colab.__main__ import main

@@ -15,13 +15,18 @@ from typing import Any
 import pytest
 from conftest import without_noise
 
-from moderngl_colab import _x11, _xvfb
+from moderngl_colab import _display, _x11, _xvfb
 
 
 def sockets() -> set[str]:
     """What X servers leave in /tmp."""
     folder = Path("/tmp")
-    return {str(p) for pattern in (".X*-lock", ".X11-unix/X*") for p in folder.glob(pattern)}
+    return {str(p) for pattern in (".*X*-lock", ".X11-unix/X*") for p in folder.glob(pattern)}
+
+
+def traces(number: str) -> tuple[str, ...]:
+    """How the names end that a display of that number has in /tmp."""
+    return f"/X{number}", f"/.X{number}-lock", f"/.tX{number}-lock"
 
 
 def ended(pid: int, seconds: float = 5.0) -> bool:
@@ -61,15 +66,15 @@ def start(code: str) -> tuple[subprocess.Popen[str], int, str]:
 
 DISPLAY = """
 import os, sys
-from moderngl_colab import _xvfb
-with _xvfb.shared() as display:
+from moderngl_colab import _display
+with _display.shared() as display:
     pass
 print(display.proc.pid, display.name, flush=True)
 """
 CONTEXT = """
 import os, sys, warnings
 import moderngl_colab
-from moderngl_colab import _xvfb
+from moderngl_colab import _display
 from moderngl_colab.strategies.glx import over_xvfb
 warnings.simplefilter("ignore")
 class MesaGLX:
@@ -77,32 +82,96 @@ class MesaGLX:
     def create(self, request):
         return over_xvfb("mesa", request.version)
 ctx = moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
-with _xvfb.shared() as display:
+with _display.shared() as display:
     pass
 print(display.proc.pid, display.name, flush=True)
 """
+IN_A_THREAD = """
+import threading
+def body():
+    exec({!r}, globals())
+thread = threading.Thread(target=body)
+thread.start()
+thread.join()
+"""
+# It holds what it inherits, but for the pipes whose end the test waits for.
+FORKED = """
+import time
+child = os.fork()
+if child == 0:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    time.sleep(1000)
+print(child, flush=True)
+"""
+BEFORE = [
+    (IN_A_THREAD.format(code) if threaded else code) + forked
+    for code in (DISPLAY, CONTEXT)
+    for threaded in (False, True)
+    for forked in ("", FORKED)
+]
 ENDS = {
-    "normally": "sys.exit(0)",
-    "by an exception": "raise SystemExit(3)",
-    "by os._exit": "os._exit(4)",
-    "by SIGTERM": "os.kill(os.getpid(), 15)",
-    "by SIGKILL": "os.kill(os.getpid(), 9)",
+    "normally": ("", 0, ""),
+    "by an exception": ("raise LookupError('the end')", 1, "LookupError: the end\n"),
+    "by os._exit": ("os._exit(4)", 4, ""),
+    "by SIGTERM": ("os.kill(os.getpid(), 15)", -15, ""),
+    "by SIGKILL": ("os.kill(os.getpid(), 9)", -9, ""),
 }
+REPETITIONS, AT_ONCE = 50, 5
 
 
-@pytest.mark.parametrize("before", [DISPLAY, CONTEXT], ids=["display", "context"])
 @pytest.mark.parametrize("how", ENDS)
-def test_the_server_ends_with_the_process(before: str, how: str) -> None:
-    process, server, name = start(before + ENDS[how])
+def test_the_server_ends_with_the_process(how: str) -> None:
+    """By each of BEFORE in turn: with a context and without, by a thread that ended, forked."""
+    code, status, said = ENDS[how]
+    for first in range(0, REPETITIONS, AT_ONCE):
+        numbers = range(first, first + AT_ONCE)
+        running = [start(BEFORE[number % len(BEFORE)] + code) for number in numbers]
+        for process, server, name in running:
+            output, errors = process.communicate(timeout=30)
+            try:
+                assert process.returncode == status
+                assert without_noise(errors).endswith(said)
+                assert bool(errors) == bool(said)
+                assert ended(server)
+                number = name.removeprefix(":")
+                assert not {path for path in sockets() if path.endswith(traces(number))}
+            finally:
+                if output:
+                    os.kill(int(output), signal.SIGKILL)
 
-    errors = without_noise(process.communicate(timeout=20)[1])
 
-    status = {"normally": 0, "by an exception": 3, "by os._exit": 4, "by SIGTERM": -15}
-    assert process.returncode == status.get(how, -9)
-    assert errors == ""
-    assert ended(server)
-    number = name.removeprefix(":")
-    assert not {path for path in sockets() if path.endswith((f"X{number}", f"X{number}-lock"))}
+def test_a_kill_at_any_moment_of_the_servers_start_leaves_nothing(python: Any) -> None:
+    """Neither a process, which the machine would report, nor a socket, a lock, a key map."""
+    trials = """
+import os, random, subprocess, sys, time
+random.seed(3)
+for trial in range(60):
+    process = subprocess.Popen([sys.executable, "-P", "-c", sys.argv[1]], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    time.sleep(random.uniform(0, 0.06))
+    process.kill()
+    process.communicate()
+end = time.monotonic() + 5
+def left():
+    return sorted(name for folder in ("/tmp", "/tmp/.X11-unix") for name in os.listdir(folder))
+while left() != [".X11-unix"] and time.monotonic() < end:
+    time.sleep(0.01)
+print(left())
+"""
+    started = """
+from moderngl_colab import _xvfb
+display = _xvfb.Display()
+print("now", flush=True)
+display.start()
+"""
+    machine = (
+        "import os, sys; os.execvp('unshare', ['unshare', '-m' if os.geteuid() == 0 else '-Urm', "
+        "'sh', '-c', 'mount -t tmpfs -o mode=1777 rig /tmp && mkdir -m 1777 /tmp/.X11-unix && "
+        "exec \"$@\"', 'sh', sys.executable, '-P', '-c', sys.argv[1], sys.argv[2]])"
+    )
+    assert python("no-nvidia", machine, trials, started).stdout == "['.X11-unix']\n"
 
 
 def test_an_interrupt_of_the_process_group_leaves_the_server() -> None:
@@ -142,7 +211,7 @@ def test_no_other_client_is_let_in() -> None:
 def test_one_server_serves_the_process_and_listens_on_its_socket_only() -> None:
     code = """
 sys.stdin.readline()
-with _xvfb.shared() as again:
+with _display.shared() as again:
     print(display is again, display.xvfb_cmd)
 """
     process, server, name = start(DISPLAY + code)
@@ -159,7 +228,7 @@ def test_a_server_that_was_killed_is_replaced() -> None:
 sys.stdin.readline()
 display.proc.kill()
 display.proc.wait()
-with _xvfb.shared() as other:
+with _display.shared() as other:
     print(other is not display, other.is_alive())
 """
     process, _, name = start(DISPLAY + code)
@@ -167,7 +236,7 @@ with _xvfb.shared() as other:
 
     assert (output, errors) == ("True True\n", "")
     number = name.removeprefix(":")
-    assert not {path for path in sockets() if path.endswith((f"X{number}", f"X{number}-lock"))}
+    assert not {path for path in sockets() if path.endswith(traces(number))}
 
 
 def test_a_forked_child_starts_a_display_of_its_own_and_leaves_its_parents_alone() -> None:
@@ -175,10 +244,10 @@ def test_a_forked_child_starts_a_display_of_its_own_and_leaves_its_parents_alone
 sys.stdin.readline()
 child = os.fork()
 if child == 0:
-    with _xvfb.shared() as own:
+    with _display.shared() as own:
         os._exit(own.name == display.name)
 status = os.waitpid(child, 0)[1]
-with _xvfb.shared() as still:
+with _display.shared() as still:
     print(status, still is display, os.path.exists(f"/tmp/.X11-unix/X{display.new_display}"))
 """
     process, server, _ = start(DISPLAY + code)
@@ -192,8 +261,8 @@ def test_the_server_never_reads_nvidias_icd(python: Any) -> None:
     code = """
 import json
 from pathlib import Path
-from moderngl_colab import _xvfb
-with _xvfb.shared() as display:
+from moderngl_colab import _display
+with _display.shared() as display:
     environment = Path(f"/proc/{display.proc.pid}/environ").read_text().split("\\0")
     maps = Path(f"/proc/{display.proc.pid}/maps").read_text()
 print(json.dumps([sorted(e for e in environment if e.startswith("__")), "nvidia" in maps]))
@@ -224,7 +293,7 @@ def test_a_taken_number_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_program_the_absence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
-    with pytest.raises(_xvfb.XvfbMissing), _xvfb.shared():
+    with pytest.raises(_xvfb.XvfbMissing), _display.shared():
         pass
 
 

@@ -101,16 +101,14 @@ def _with_display(command: list[str], environ: Mapping[str, str], needed: bool) 
     except _xvfb.XvfbMissing:
         return _no_display(causes.no_xvfb()) if needed else None
     caught: list[int] = []
-    with _interrupted_by(caught, display):
+    with _interrupted_by(caught):
         try:
             display.start()
-            if caught:  # while its process was being made
-                raise _Interrupted
             refusal = None if needed else _refusal(display, environ)
             if refusal is None:
                 return _on_display(display, command, environ)
         except (_xvfb.XvfbError, OSError) as error:
-            if needed and not caught:
+            if needed:
                 return _no_display(causes.xvfb_failed(error))
             refusal = str(error)
         except _Interrupted:
@@ -129,23 +127,17 @@ def _no_display(error: StrategyError) -> int:
 
 
 @contextlib.contextmanager
-def _interrupted_by(caught: list[int], display: _xvfb.Display) -> Iterator[None]:
+def _interrupted_by(caught: list[int]) -> Iterator[None]:
     """Let signals that end this process raise _Interrupted, so that the display is stopped first.
-
-    While its process is being made nobody could stop it, and nothing is raised: the display's
-    start is given up as soon as there is one.
 
     Arguments:
         caught: takes the signals' numbers.
-        display: the one that is started in this block.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         if len(caught) == 1:
-            if display.proc is not None:
-                raise _Interrupted
-            display.unwanted = True
+            raise _Interrupted
 
     numbers = (n for n in _supervise.numbers(_ENDING) if signal.getsignal(n) is not signal.SIG_IGN)
     before = {number: signal.signal(number, interrupt) for number in numbers}

@@ -1,0 +1,223 @@
+"""Signals and exceptions that strike in the middle of a call."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from conftest import DRAWN, without_noise
+
+GLX = """
+import ctypes, gc, json, os, random, signal, sys, threading, time, warnings
+import moderngl_colab
+from moderngl_colab import _display, _process
+from moderngl_colab.strategies.glx import over_xvfb
+warnings.simplefilter("ignore")
+class MesaGLX:
+    name, vendor = "mesa-glx", None
+    def create(self, request):
+        return over_xvfb("mesa", request.version)
+def call():
+    return moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
+def stop_server():
+    if _display._shared is not None:
+        _display.retire(_display._shared)
+def environment():
+    "The variables as C has them, in their order."
+    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    found = []
+    while environ[len(found)] is not None:
+        found.append(environ[len(found)])
+    return found
+def state():
+    files = sorted(os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
+                   if os.path.lexists(f"/proc/self/fd/{n}"))
+    servers = [f for f in files if f.startswith("socket:")]
+    handlers = [signal.getsignal(n) for n in signal.valid_signals()]
+    return {"environ": environment(), "python": list(os.environ.items()), "handlers": handlers,
+            "sockets": len(servers), "files": len(files), "threads": threading.active_count()}
+"""
+
+
+def run(code: str, timeout: float = 120) -> Any:
+    """What a program that starts with GLX prints, as JSON."""
+    process = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", GLX + code],
+        capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    assert (process.returncode, without_noise(process.stderr)) == (0, "")
+    return json.loads(process.stdout)
+
+
+def test_an_interrupt_at_any_moment_of_a_call_leaves_nothing() -> None:
+    code = f"""
+{DRAWN}
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+call().release()
+stop_server()
+before, hits, differences = state(), 0, []
+random.seed(1)
+for trial in range(150):
+    took = 0.15 if trial % 2 else 0.02
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, took))
+        ctx = call()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        hits += 1
+    else:
+        ctx.release()
+    if trial % 2:
+        call().release()
+    stop_server()
+    gc.collect()
+    now = state()
+    differences += [name for name in now if now[name] != before[name]]
+ctx = call()
+print(json.dumps([hits, differences, list(drawn(ctx, (1, 0, 0)))]))
+"""
+    hits, differences, pixel = run(code)
+
+    assert hits > 50
+    assert differences == []
+    assert pixel == [255, 0, 0]
+
+
+def test_an_exception_thrown_into_a_thread_leaves_environment_and_locks() -> None:
+    code = f"""
+{DRAWN}
+throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+throw.argtypes = [ctypes.c_ulong, ctypes.py_object]
+call().release()
+class Struck(BaseException):
+    pass
+before, hits, differences = state(), [], []
+random.seed(2)
+def work():
+    try:
+        call().release()
+    except Struck:
+        hits.append(1)
+for _ in range(150):
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(random.uniform(0, 0.03))
+    if thread.is_alive():
+        throw(thread.ident, Struck)
+    thread.join()
+    now = state()
+    differences += [name for name in ("environ", "python") if now[name] != before[name]]
+ctx = call()
+print(json.dumps([len(hits), differences, list(drawn(ctx, (0, 1, 0)))]))
+"""
+    hits, differences, pixel = run(code)
+
+    assert hits > 30
+    assert differences == []
+    assert pixel == [0, 255, 0]
+
+
+def test_handlers_run_once_at_the_end_and_are_as_before() -> None:
+    code = """
+seen = []
+def note(number, frame):
+    seen.append(number)
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, note)
+before = [signal.getsignal(n) for n in signal.valid_signals()]
+with _process.signals_held():
+    for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    early = list(seen)
+    _process.let_signals_in()
+    between = list(seen)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    with _process.signals_held():
+        pass
+    late = list(seen)
+after = [signal.getsignal(n) for n in signal.valid_signals()]
+print(json.dumps([early, between, late, seen, before == after]))
+"""
+    one, two = signal.SIGUSR1, signal.SIGUSR2
+    assert run(code) == [[], [one, two], [one, two], [one, two, two], True]
+
+
+def test_every_handler_runs_where_each_of_them_raises() -> None:
+    code = """
+seen = []
+def interrupt(number, frame):
+    seen.append(number)
+    raise KeyboardInterrupt(number)
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, interrupt)
+try:
+    with _process.signals_held():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR2)
+except KeyboardInterrupt as error:
+    print(json.dumps([seen, error.args[0], error.__context__.args[0],
+        signal.getsignal(signal.SIGUSR1) is interrupt, signal.getsignal(signal.SIGUSR2) is interrupt
+    ]))
+"""
+    one, two = signal.SIGUSR1, signal.SIGUSR2
+    assert run(code) == [[one, two], two, one, True, True]
+
+
+def test_a_handler_that_puts_another_in_its_place_is_obeyed() -> None:
+    code = """
+def second(number, frame):
+    pass
+def first(number, frame):
+    signal.signal(signal.SIGUSR1, second)
+signal.signal(signal.SIGUSR1, first)
+with _process.signals_held():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    _process.let_signals_in()
+print(json.dumps(signal.getsignal(signal.SIGUSR1) is second))
+"""
+    assert run(code) is True
+
+
+def test_a_child_that_is_forked_meanwhile_has_its_handlers() -> None:
+    code = """
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGUSR1, interrupt)
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if signal.getsignal(signal.SIGUSR1) is interrupt else 1)
+    status.append(os.waitpid(child, 0)[1])
+status = []
+with _process.signals_held():
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+print(json.dumps(status))
+"""
+    assert run(code) == [0]
+
+
+def test_an_interrupt_ends_the_wait_for_a_server_that_does_not_answer() -> None:
+    code = """
+import pathlib, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    server = pathlib.Path(folder, "Xvfb")
+    server.write_text("#!/bin/sh\\nexec sleep 1000\\n")
+    server.chmod(0o755)
+    os.environ["PATH"] = folder + ":" + os.environ["PATH"]
+    before = state()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        call()
+    except KeyboardInterrupt:
+        for thread in threading.enumerate()[1:]:
+            thread.join()
+        print(json.dumps([name for name, what in state().items() if what != before[name]]))
+"""
+    assert run(code, timeout=25) == []
