@@ -18,6 +18,7 @@ __all__ = [
     "current",
     "held_elsewhere",
     "hold",
+    "holder",
     "kept",
     "nothing_current",
     "release",
@@ -48,15 +49,25 @@ def bind(binding: Binding | None) -> None:
     """
     if isinstance(binding, _egl.Binding):
         any(egl.bind(binding) for egl in _egl.loaded())
-    elif binding is not None and (glx := _glx.loaded()) and not held_elsewhere(binding):
-        glx.bind(binding)
+    elif (
+        binding is not None
+        and (glx := _glx.loaded()) is not None
+        and not held_elsewhere(binding)
+        and glx.bind(binding)
+    ):
         hold(binding)
 
 
 def held_elsewhere(binding: Binding | None) -> bool:
     """Whether a GLX context is current in another thread, which lives."""
-    holder = _holders.get(binding) if isinstance(binding, _glx.Binding) else None
-    return holder is not None and holder is not threading.current_thread() and holder.is_alive()
+    thread = holder(binding)
+    return thread is not None and thread is not threading.current_thread()
+
+
+def holder(binding: Binding | None) -> threading.Thread | None:
+    """The thread, of those which live, that a GLX context is current in."""
+    thread = _holders.get(binding) if isinstance(binding, _glx.Binding) else None
+    return thread if thread is not None and thread.is_alive() else None
 
 
 def hold(binding: Binding | None) -> None:

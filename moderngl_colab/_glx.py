@@ -1,4 +1,4 @@
-"""GLX by ctypes: what is current in the calling thread, and whether a display serves at all.
+"""GLX by ctypes: what is current in the calling thread, and contexts of our own.
 
 Facts: GLX 1.4, GLX_ARB_create_context, the X11 protocol's error codes.
 """
@@ -7,31 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_ubyte, c_ulong, c_void_p
+from collections.abc import Callable
+from ctypes import POINTER, byref, c_char_p, c_int, c_ulong, c_void_p
 from typing import Any, NamedTuple
 
+from moderngl_colab import _xconnection, _xlib
 from moderngl_colab._process import declare
 
-__all__ = [
-    "LIBGL",
-    "LIBX11",
-    "Binding",
-    "GLXError",
-    "LibGLX",
-    "current_display",
-    "keep_error_handler",
-    "loaded",
-    "probe",
-]
+__all__ = ["LIBGL", "Binding", "Context", "GLXError", "LibGLX", "loaded", "probe"]
 
 LIBGL = "libGL.so.1"
-LIBX11 = "libX11.so.6"
 
 _CORE_PROFILE = 0x00000001
 _PROFILE_MASK, _MAJOR_VERSION, _MINOR_VERSION = 0x9126, 0x2091, 0x2092
-# What glcontext's X11 backend asks of a visual: RGBA, double buffer, RGB of 8 bits, depth of 24.
+# RGBA, double buffer, RGB of 8 bits, depth of 24: what glcontext's X11 backend asks of a visual.
 _VISUAL = (c_int * 11)(4, 5, 8, 8, 9, 8, 10, 8, 12, 24, 0)
 
 
@@ -75,7 +64,9 @@ class LibGLX:
             c_void_p,
             POINTER(c_int),
         )
-        self.choose_visual = declare(lib.glXChooseVisual, c_void_p, c_void_p, c_int, c_void_p)
+        self.choose_visual = declare(
+            lib.glXChooseVisual, POINTER(_xconnection.Visual), c_void_p, c_int, c_void_p
+        )
         self.destroy_context = declare(lib.glXDestroyContext, None, c_void_p, c_void_p)
         self._get_proc_address = declare(lib.glXGetProcAddress, c_void_p, c_char_p)
 
@@ -89,17 +80,24 @@ class LibGLX:
     def bind(self, binding: Binding) -> bool:
         """Make current what :meth:`current` gave; False where it is refused.
 
-        Since 24, Mesa has an X error for one whose thread ended while it was current, and by
-        Xlib's own handler that would be the end of this process.
+        Since 24, Mesa refuses one whose thread ended while it was current. Where its server is
+        gone Mesa is not asked: it would read an answer that did not come, and can end the process.
         """
-        with keep_error_handler(ctypes.CDLL(LIBX11), _ErrorHandler(lambda *_: 0)):
-            return bool(
-                self._make_current(binding.display, binding.draw, binding.read, binding.context)
-            )
+        _xlib.guard()
+        if _xlib.is_dead(binding.display):
+            return False
+        return bool(
+            self._make_current(binding.display, binding.draw, binding.read, binding.context)
+        )
 
     def unbind(self, binding: Binding) -> bool:
         """Leave nothing current in this thread."""
+        _xlib.guard()
         return bool(self._make_current(binding.display, 0, 0, None))
+
+    def address(self, name: str) -> int:
+        """The address of a GL function, 0 for an unknown one."""
+        return self._get_proc_address(name.encode()) or 0
 
     def create_context(self) -> Callable[..., Any]:
         """glXCreateContextAttribsARB.
@@ -107,8 +105,7 @@ class LibGLX:
         Raises:
             GLXError: the library does not have it.
         """
-        address = self._get_proc_address(b"glXCreateContextAttribsARB")
-        if not address:
+        if not (address := self.address("glXCreateContextAttribsARB")):
             raise GLXError("glXCreateContextAttribsARB is not there")
         prototype = ctypes.CFUNCTYPE(c_void_p, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
         return prototype(address)
@@ -128,51 +125,86 @@ def loaded() -> LibGLX | None:
     return _opened
 
 
-def current_display() -> str | None:
-    """The name of the display whose context is current, for instance ``":7"``."""
-    glx = loaded()
-    if glx is None or (binding := glx.current()) is None:
-        return None
-    name = declare(ctypes.CDLL(LIBX11).XDisplayString, c_char_p, c_void_p)(binding.display)
-    return str(name.decode(errors="replace"))
+class Context:
+    """A core context with a connection and a window of its own, current when it is made.
 
-
-class _XErrorEvent(ctypes.Structure):
-    _fields_ = (
-        ("type", c_int),
-        ("display", c_void_p),
-        ("resource", c_ulong),
-        ("serial", c_ulong),
-        ("error_code", c_ubyte),
-        ("request_code", c_ubyte),
-        ("minor_code", c_ubyte),
-    )
-
-
-_ErrorHandler = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(_XErrorEvent))
-
-
-@contextmanager
-def keep_error_handler(x11: ctypes.CDLL, handler: Any = None) -> Iterator[None]:
-    """Put back Xlib's error handler after a block that changes it, as glcontext's backend does.
+    Nothing may be current in the calling thread.
 
     Arguments:
-        x11: libX11.
-        handler: the handler for the length of the block; None for Xlib's own.
+        version: for instance 330.
+        display: its name; None for $DISPLAY.
+
+    Raises:
+        GLXError: a step was refused; nothing is left of the others.
+        OSError: libGL or libX11 cannot be opened.
     """
-    set_handler = declare(x11.XSetErrorHandler, c_void_p, c_void_p)
-    before = set_handler(ctypes.cast(handler, c_void_p) if handler is not None else None)
-    try:
-        yield
-    finally:
-        set_handler(before)
+
+    def __init__(self, version: int, display: str | None = None) -> None:
+        self._glx = LibGLX()
+        self._context: int | None = None
+        try:
+            self._connection = _xconnection.Connection(display)
+        except _xconnection.DisplayError as error:
+            raise GLXError(f"XOpenDisplay: {error}") from error
+        try:
+            with self._connection.errors() as errors:
+                self._create(version, errors)
+        except BaseException:
+            self.release()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        """False once its X server has ended."""
+        return self._connection.is_alive
+
+    def release(self) -> None:
+        """Destroy it and close its connection; it may not be current in another thread."""
+        context, self._context = self._context, None
+        if context:
+            if (binding := self._glx.current()) is not None and binding.context == context:
+                self._glx.unbind(binding)
+            _xlib.guard()
+            self._glx.destroy_context(self._connection.display, context)
+        self._connection.close()
+
+    def _create(self, version: int, errors: list[str]) -> None:
+        glx, x = self._glx, self._connection
+        count = c_int(0)
+        configs = glx.choose_config(x.display, x.screen, None, byref(count))
+        self._check("glXChooseFBConfig", errors, " gave no config", configs)
+        try:
+            visual = glx.choose_visual(x.display, x.screen, _VISUAL)
+            self._check("glXChooseVisual", errors, " gave no visual", visual)
+            try:
+                attributes = (c_int * 7)(
+                    _PROFILE_MASK, _CORE_PROFILE,
+                    _MAJOR_VERSION, version // 100 % 10,
+                    _MINOR_VERSION, version // 10 % 10,
+                )  # fmt: skip
+                self._context = glx.create_context()(x.display, configs[0], None, 1, attributes)
+                self._check("glXCreateContextAttribsARB", errors, ": no context", self._context)
+                binding = self._binding(x.window(visual[0]))
+                bound = glx.bind(binding) and glx.current() == binding
+                self._check("glXMakeContextCurrent", errors, ": refused", bound)
+            finally:
+                x.free(visual)
+        finally:
+            x.free(configs)
+
+    def _check(self, function: str, errors: list[str], otherwise: str, served: object) -> None:
+        self._connection.sync()
+        if not self._connection.is_alive:
+            raise GLXError(f"{function}: the X server has ended")
+        if errors or not served:
+            raise GLXError(function + (f": {', '.join(errors)}" if errors else otherwise))
+
+    def _binding(self, window: int) -> Binding:
+        return Binding(self._connection.display, window, window, self._context or 0)
 
 
 def probe(version: int) -> None:
-    """Make and destroy a context on $DISPLAY, as glcontext will, and say what is refused.
-
-    glcontext keeps the connection when its context is refused, and turns every X error into
-    "cannot create context"; this one closes it and keeps the server's own code.
+    """Make and destroy a context on $DISPLAY, and say what is refused.
 
     Arguments:
         version: for instance 330.
@@ -181,52 +213,4 @@ def probe(version: int) -> None:
         GLXError: a step was refused.
         OSError: libGL or libX11 cannot be opened.
     """
-    glx, x11 = LibGLX(), ctypes.CDLL(LIBX11)
-    open_display = declare(x11.XOpenDisplay, c_void_p, c_char_p)
-    display = open_display(None)
-    if not display:
-        raise GLXError("XOpenDisplay: the display does not answer")
-    errors: list[str] = []
-
-    error_text = declare(x11.XGetErrorText, c_int, c_void_p, c_int, c_void_p, c_int)
-
-    def note(origin: int, event: Any) -> int:
-        code, text = event.contents.error_code, ctypes.create_string_buffer(256)
-        error_text(origin, code, text, len(text))
-        errors.append(f"X error {text.value.decode(errors='replace')} ({code})")
-        return 0
-
-    with keep_error_handler(x11, _ErrorHandler(note)):
-        try:
-            _try_context(glx, x11, display, version, errors)
-        finally:
-            declare(x11.XCloseDisplay, c_int, c_void_p)(display)
-
-
-def _try_context(
-    glx: LibGLX, x11: ctypes.CDLL, display: int, version: int, errors: list[str]
-) -> None:
-    screen, count = declare(x11.XDefaultScreen, c_int, c_void_p)(display), c_int(0)
-    free = declare(x11.XFree, c_int, c_void_p)
-    configs = glx.choose_config(display, screen, None, byref(count))
-    if not configs:
-        raise GLXError("glXChooseFBConfig gave no config")
-    try:
-        visual = glx.choose_visual(display, screen, _VISUAL)
-        if not visual:
-            raise GLXError("glXChooseVisual gave no visual")
-        free(visual)
-        attributes = (c_int * 7)(
-            _PROFILE_MASK, _CORE_PROFILE,
-            _MAJOR_VERSION, version // 100 % 10,
-            _MINOR_VERSION, version // 10 % 10,
-        )  # fmt: skip
-        context = glx.create_context()(display, configs[0], None, 1, attributes)
-        declare(x11.XSync, c_int, c_void_p, c_int)(display, 0)
-        if context:
-            glx.destroy_context(display, context)
-        if errors or not context:
-            answer = ", ".join(errors) or "no context"
-            raise GLXError(f"glXCreateContextAttribsARB: {answer}")
-    finally:
-        free(configs)
+    Context(version).release()

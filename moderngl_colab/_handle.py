@@ -6,6 +6,7 @@ and ends the process when a GLX context is entered while an EGL one is current.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from moderngl_colab import _current, _fork
-from moderngl_colab.errors import ForkedProcessError
+from moderngl_colab.errors import ForkedProcessError, GPUContextError
 
 if TYPE_CHECKING:
     from moderngl_colab._cuda import Given
@@ -33,13 +34,15 @@ _FORKED = (
     "  fix: make a context in the process that uses it; where the GPU was used before, start that "
     "one by spawn or forkserver"
 )
+_ENDED = "the X server of this context has ended, and the context cannot be entered any more"
+_ANOTHER = "make a new context; get_gpu_context() starts a new server"
 
 
 class Handle:
     """A context made here, as moderngl takes one.
 
     Arguments:
-        backend: glcontext's object.
+        backend: the context itself: of glcontext's EGL backend, or a :class:`_glx.Context`.
         load: address of a GL function by name.
         egl_device: index of the EGL device it was made on; None for GLX.
     """
@@ -62,6 +65,7 @@ class Handle:
         _current.hold(self._binding)
         self._entered: list[tuple[_current.Binding | None, Handle | None]] = []
         self.released = False
+        self._holder: threading.Thread | None = None
         self.thread = threading.get_ident()
         self.process = os.getpid()
         _living[self._binding] = self
@@ -69,36 +73,65 @@ class Handle:
     def release(self) -> None:
         """Destroy the context; if another one is current, it stays so.
 
+        One that is current in another thread is destroyed when it is so no longer: EGL puts it
+        off by itself, and for GLX it is done at a later call, for its owner would crash at the
+        next one of his.
+
         In a forked child nothing is done: what would be said to the X server or the driver there
         would come to the parent's.
         """
-        if self.process != os.getpid():
-            self.released = True
+        if self.released:
             return
-        if _current.held_elsewhere(self._binding):  # Its owner would crash at its next call.
-            raise RuntimeError(WRONG_THREAD)
         self.released = True
+        if self.process == os.getpid():
+            self._holder = _current.holder(self._binding)
+            if self._holder is threading.current_thread():
+                self._holder = None
+            _postponed.append(self)
+            _destroy_what_was_left()
+
+    def is_left(self) -> bool:
+        """Whether the thread in which it was current when it was released would not miss it."""
+        if self._holder is threading.current_thread():
+            return _current.current() != self._binding
+        return self._holder is None or not self._holder.is_alive()
+
+    def destroy(self) -> None:
+        """Destroy it now."""
         if _living.get(self._binding) is self:
             del _living[self._binding]
-        before = _current.current()
-        _current.unbind(before)
+        if _current.current() == self._binding:
+            _current.unbind(self._binding)
         self._backend.release()
         _current.release(self._binding)
-        if before != self._binding:
-            _current.bind(before)
 
     def __enter__(self) -> Self:
         if self.process != os.getpid():
             raise ForkedProcessError(_FORKED)
+        if self.released:
+            raise RuntimeError("this context was released")
         before = _current.current()
         if before != self._binding:
+            self.require_server()
             _current.unbind(before)
             _current.bind(self._binding)
-            if _current.current() != self._binding and not self.released:
+            if _current.current() != self._binding:
                 _current.bind(before)
+                self.require_server()
                 raise RuntimeError(WRONG_THREAD)
         self._entered.append((before, _living.get(before)))
         return self
+
+    def require_server(self) -> None:
+        """See that it can be entered.
+
+        Raises:
+            GPUContextError: its X server has ended.
+        """
+        if not getattr(self._backend, "is_alive", True):
+            error = GPUContextError(_ENDED)
+            error.remedy = _ANOTHER
+            raise error
 
     def __exit__(self, *exc_info: object) -> None:
         if self.process != os.getpid():
@@ -110,13 +143,28 @@ class Handle:
         if before != self._binding:
             _current.unbind(_current.current())
             _current.bind(before)
+        _destroy_what_was_left()
+        if before is not None and owner is not None and before != self._binding:
+            owner.require_server()  # or what is drawn next would be lost without a word
 
 
 # To know, when a with-block ends, whether what was current before it still is there.
 _living: WeakValueDictionary[_current.Binding | None, Handle] = WeakValueDictionary()
 
 
+# Those that were released, and are current in another thread still.
+_postponed: list[Handle] = []
+
 _fork.in_child(_living.clear)
+_fork.in_child(_postponed.clear)
+
+
+def _destroy_what_was_left() -> None:
+    for handle in tuple(_postponed):
+        if handle.is_left():
+            with contextlib.suppress(ValueError):  # Another thread was faster.
+                _postponed.remove(handle)
+                handle.destroy()
 
 
 def made_elsewhere() -> bool:

@@ -1,8 +1,9 @@
 """The one place where a context is created and released, and where its GL strings are read.
 
-It closes the gaps that glcontext's backends leave open: a released EGL context stays current, a
-refused eglMakeCurrent goes unnoticed, a GLX display that does not open is quietly replaced by
-``:0.0``, and binding a GLX context while an EGL one is current ends the process (BadAccess).
+EGL contexts are of glcontext's backend, and the gaps that it leaves open are closed: a released
+context stays current, a refused eglMakeCurrent goes unnoticed. GLX contexts are made here: with
+its backend for them a connection stays open where a context is refused, ``:0.0`` is taken for a
+display that does not open, Xlib's error handlers are lost, and X errors end the process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ __all__ = [
 _GL_VENDOR, _GL_RENDERER, _GL_VERSION = 0x1F00, 0x1F01, 0x1F02
 _GL_MAJOR_VERSION, _GL_MINOR_VERSION = 0x821B, 0x821C
 _SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "software rasterizer", "swr ")
-_probed: set[tuple[int, str, str]] = set()
 
 
 @runtime_checkable
@@ -90,37 +90,25 @@ def create_egl(egl: _egl.LibEGL, device: _egl.Device, version: int) -> Handle:
     return Handle(context, load, device.number)
 
 
-def create_glx(version: int, display: str, vendor: str) -> Handle:
+def create_glx(version: int, display: str) -> Handle:
     """Make a core context of `version` on a display, and make it current.
 
     Nothing may be current in the calling thread.
 
     Arguments:
         version: for instance 330.
-        display: what DISPLAY is set to.
-        vendor: what ``__GLX_VENDOR_LIBRARY_NAME`` is set to.
+        display: its name, for instance ``":1007"``.
 
     Raises:
         StrategyFailed: the display or its GLX refused.
         OSError: libGL.so.1 or libX11.so.6 cannot be opened.
     """
-    from glcontext import x11 as backend
-
-    x11 = ctypes.CDLL(_glx.LIBX11)
     what = "GLX over Xvfb"
-    if (asked := (version, display, vendor)) not in _probed:
-        try:
-            _glx.probe(version)
-        except _glx.GLXError as error:
-            raise _refused(what, version, str(error)) from error
-    with _glx.keep_error_handler(x11):
-        create = partial(backend.create_context, libx11=_glx.LIBX11)
-        context, load = _create(create, version, what, _glx.LIBGL)
-    if (reached := _glx.current_display()) != display:
-        context.release()
-        raise StrategyFailed(f"{what}: the connection went to {reached}, not to {display}")
-    _probed.add(asked)
-    return Handle(context, load)
+    try:
+        context = _glx.Context(version, display)
+    except _glx.GLXError as error:
+        raise _refused(what, version, str(error)) from error
+    return Handle(context, _looked_up(_glx.LIBGL, _glx.LibGLX().address))
 
 
 def strings(context: GLContext) -> Strings:
@@ -181,9 +169,7 @@ def _create(
             str(error),
         )
         raise _refused(what, version, answer) from error
-    addresses = _addresses.setdefault(libgl, _Addresses())
-    addresses.look_up = context.load
-    return context, addresses.__getitem__
+    return context, _looked_up(libgl, context.load)
 
 
 def _refused(what: str, version: int, answer: str) -> StrategyFailed:
@@ -211,6 +197,13 @@ class _Addresses(dict[str, int]):
 
 
 _addresses: dict[str, _Addresses] = {}
+
+
+def _looked_up(library: str, look_up: Callable[[str], int]) -> Callable[[str], int]:
+    """Addresses of GL functions by name, of those that the library gave already or gives now."""
+    addresses = _addresses.setdefault(library, _Addresses())
+    addresses.look_up = look_up
+    return addresses.__getitem__
 
 
 @cache

@@ -134,23 +134,6 @@ print(json.dumps([*seen, pixel(egl(), 0.5)]))
     assert run(python, code) == [255, 128]
 
 
-def test_a_connection_to_a_foreign_display_is_given_up(python: Any) -> None:
-    code = """
-import os, subprocess
-from moderngl_colab import StrategyFailed, gl
-
-# glcontext's backend goes to :0.0 where $DISPLAY cannot be opened.
-subprocess.run(["sh", "-c", "Xvfb :0 -ac -terminate -nolisten local >/dev/null 2>&1 & sleep 2"])
-os.environ["DISPLAY"] = ":4242"
-gl._probed.add((330, ":4242", "mesa"))
-try:
-    gl.create_glx(330, ":4242", "mesa")
-except StrategyFailed as error:
-    print(json.dumps(error.reason))
-"""
-    assert run(python, code) == "GLX over Xvfb: the connection went to :0.0, not to :4242"
-
-
 def test_a_context_is_released_once_however_often_it_is_asked_to(python: Any) -> None:
     code = """
 first, second = egl(), glx()
@@ -163,9 +146,9 @@ print(json.dumps(pixel(egl(), 1)))
 
 def test_a_raw_glx_context_that_is_current_does_not_stop_egl(python: Any) -> None:
     code = """
-from moderngl_colab import _xvfb
+from moderngl_colab import _display
 
-with _xvfb.shared():
+with _display.shared():
     raw = moderngl.create_context(standalone=True)
 ours = egl()
 seen = [moderngl_colab.describe(ours).strategy, pixel(ours, 1)]
@@ -175,21 +158,6 @@ with raw:
 print(json.dumps(seen))
 """
     assert run(python, code) == ["egl", 255, 128]
-
-
-def test_xlibs_error_handler_is_the_one_that_was_there(python: Any) -> None:
-    code = """
-import ctypes
-
-x11 = ctypes.CDLL("libX11.so.6")
-x11.XSetErrorHandler.restype, x11.XSetErrorHandler.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
-handler = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: 0)
-address = ctypes.cast(handler, ctypes.c_void_p).value
-x11.XSetErrorHandler(address)
-glx()
-print(json.dumps(x11.XSetErrorHandler(None) == address))
-"""
-    assert run(python, code) is True
 
 
 def test_libgl_is_not_needed_for_direct_egl(python: Any) -> None:
