@@ -1,17 +1,22 @@
-"""NVML through pynvml, as plain data. It explains; whether a GPU can be used never hangs on it."""
+"""NVML through pynvml, as plain data. It explains; whether a GPU can be used never hangs on it.
+
+It can hang, inside the driver; how long it is waited for in this process is bounded.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+from moderngl_colab import _bounded
 from moderngl_colab._kernel import pci_address
 
-__all__ = ["GPU", "Answer", "ask", "used"]
+__all__ = ["GPU", "Answer", "answered", "ask", "ask_here", "used"]
 
 _NAMELESS = "GPU without a name"
 _MOST_GPUS = 256
@@ -54,13 +59,31 @@ class Answer(NamedTuple):
         return self.gpus[0].name if self.gpus and all(gpu.mig for gpu in self.gpus) else None
 
 
-def ask(library: str | None = None) -> Answer:
-    """Ask NVML once, from its beginning to its end.
+def ask(library: str | None = None, until: float = math.inf) -> Answer:
+    """Ask NVML once, from its beginning to its end; for 10 s at most.
 
     Arguments:
         library: path of ``libnvidia-ml.so.1``, for a driver outside the loader's path; pynvml
             looks it up by name, and finds what is open.
+        until: when to give up, in seconds of :func:`time.monotonic`.
     """
+    try:
+        return answered(library, until)
+    except _bounded.SilentError as error:
+        return Answer(error=str(error))
+
+
+def answered(library: str | None = None, until: float = math.inf) -> Answer:
+    """As :func:`ask`, where a silence must not be taken for a list without GPUs.
+
+    Raises:
+        _bounded.SilentError: NVML did not answer in time.
+    """
+    return _bounded.ask("NVML", partial(ask_here, library), until)
+
+
+def ask_here(library: str | None = None) -> Answer:
+    """As :func:`ask`, for as long as it takes: in a process that somebody else limits."""
     import pynvml
 
     try:
@@ -83,6 +106,13 @@ def used(uuid: str, library: str | None = None) -> tuple[int, int, int | None] |
         The third is None where NVML tells of processes of another PID namespace; None altogether
         where it does not answer.
     """
+    try:
+        return _bounded.ask("NVML", partial(_used, uuid, library), math.inf)
+    except _bounded.SilentError:
+        return None
+
+
+def _used(uuid: str, library: str | None) -> tuple[int, int, int | None] | None:
     import pynvml
 
     try:

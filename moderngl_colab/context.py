@@ -1,63 +1,23 @@
-"""get_gpu_context() and its chain: try, verify, record, next."""
+"""get_gpu_context()."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import threading
 import time
 import warnings
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Unpack
+from collections.abc import Iterable, Iterator
+from typing import Any, Unpack
 
 import moderngl
 
-from moderngl_colab import _current, _fork, _process, causes, gl
-from moderngl_colab.errors import (
-    MORE,
-    Attempt,
-    GPUContextError,
-    Outcome,
-    SoftwareRenderingWarning,
-    StrategyError,
-)
-from moderngl_colab.info import ContextInfo, remember
-from moderngl_colab.options import Options, Settings, options, refuse_foreign_systems
-from moderngl_colab.strategies import DEFAULT_STRATEGIES, Strategy
+from moderngl_colab import _calls, _current, _fork, _process, causes, gl
+from moderngl_colab.chain import first_verified
+from moderngl_colab.errors import GPUContextError, SoftwareRenderingWarning
+from moderngl_colab.info import remember
+from moderngl_colab.options import Options, Settings, allow_more, options, refuse_foreign_systems
+from moderngl_colab.strategies import Strategy
 
 __all__ = ["get_gpu_context"]
-
-# Drivers and libglvnd load, and the environment changes, once for the whole process.
-_lock = threading.RLock()
-
-
-_PATIENCE = 5.0  # seconds
-
-
-def _wait_before_fork() -> None:
-    """Let a call of another thread end first: a child would keep what it has borrowed.
-
-    A driver that hangs shall not keep the whole process from forking.
-    """
-    _lock.acquire(timeout=_PATIENCE)
-
-
-def _release_after_fork() -> None:
-    with contextlib.suppress(RuntimeError):  # It was waited for in vain.
-        _lock.release()
-
-
-def _renew_lock() -> None:
-    """In a forked child nobody may be left to release it."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(
-        before=_wait_before_fork, after_in_parent=_release_after_fork, after_in_child=_renew_lock
-    )
 
 
 def get_gpu_context(
@@ -86,6 +46,15 @@ def get_gpu_context(
         strategies: which ways to try, in order: names (``"egl"``, ``"glx"``, ``"mesa"``) or
             objects of your own (:class:`moderngl_colab.Strategy`). Default:
             ``MODERNGL_COLAB_STRATEGIES`` (``egl,mesa``), else all three.
+        timeout: how long the call may wait, in seconds, a day at most: for another thread's call,
+            the X server's start, NVML and probes. Each strategy may use its share of what is left,
+            the last one all of it. Default: ``MODERNGL_COLAB_TIMEOUT``, else 30. What hangs inside
+            the driver's EGL or GLX cannot be ended from here; `probe` is there for that.
+        probe: whether ``"egl"`` and ``"glx"`` are each first tried in another process, where it
+            draws and its pixels are read, so that a driver which crashes or hangs does it there,
+            and the next strategy serves. Whether the driver stands that is kept in mind, for calls
+            that ask for the same in the same environment. Strategies of your own are not tried
+            there. Default: ``MODERNGL_COLAB_PROBE`` (``0`` or ``1``), else no.
         standalone: True, as it always is here.
         share: False; a context of ours shares nothing.
         backend: ``"egl"`` or None, without effect; `strategies` chooses the way.
@@ -98,7 +67,8 @@ def get_gpu_context(
     Raises:
         GPUContextError: no context that satisfies the caller could be made; the message lists
             every attempt, what was observed and what mends it.
-            So it is where nothing tells which of several GPUs is the one that is meant.
+            So it is where nothing tells which of several GPUs is the one that is meant. Where
+            the time ran out its ``cause`` is ``"timeout"``.
         ForkedProcessError: NVIDIA's driver was used before this process was forked.
         TypeError: an argument of a wrong type, or an unknown setting.
         ValueError: an argument or a variable of an impossible value.
@@ -109,19 +79,20 @@ def get_gpu_context(
     refuse_foreign_systems()
     if _fork.driver_lost():
         raise causes.forked()
+    started = time.perf_counter()
     asked = options(require, device, allow_software, strategies, settings)
-    with _lock, _current.nothing_current(), _process.environment(_for_mesa()):
-        started = time.perf_counter()
-        winner = _first_verified(asked)
+    with _alone(asked), _current.nothing_current(), _process.environment(_for_mesa()):
+        winner = first_verified(asked)
         try:
             if winner.software:
                 # Here and nowhere deeper: the line that the warning names is the caller's.
-                warnings.warn(_software_message(winner), SoftwareRenderingWarning, stacklevel=2)
+                warnings.warn(winner.warning(), SoftwareRenderingWarning, stacklevel=2)
             # The stubs take every setting for a dictionary.
             ready: Any = {"context": winner.context}
             context = moderngl.create_context(
                 require=asked.request.version, standalone=True, **ready
             )
+            _process.let_signals_in()
         except BaseException:
             gl.discard(winner.context)
             raise
@@ -129,132 +100,25 @@ def get_gpu_context(
     return context
 
 
+@contextlib.contextmanager
+def _alone(asked: Options) -> Iterator[None]:
+    """A block that no other thread's call is in, and no signal's handler.
+
+    Raises:
+        GPUContextError: one was in it for too long.
+    """
+    try:
+        with _process.signals_held(), _calls.alone(asked.request.until):
+            yield
+    except _calls.BusyError:
+        error = GPUContextError(
+            f"another thread's call of get_gpu_context() did not end within {asked.timeout:g} s"
+        )
+        error.cause, error.remedy = "timeout", allow_more(asked.timeout)
+        raise error from None
+
+
 def _for_mesa() -> dict[str, str]:
     # At its end a process waits for the threads that Mesa started before it was forked, and takes
     # new ones for them.
     return {"LP_NUM_THREADS": "0"} if _fork.mesa_lost() else {}
-
-
-class _Winner(NamedTuple):
-    context: gl.GLContext
-    strings: gl.Strings
-    attempts: tuple[Attempt, ...]
-
-    @property
-    def software(self) -> bool:
-        return gl.is_software(self.strings.renderer)
-
-    def described(self, seconds: float) -> ContextInfo:
-        gpu = getattr(self.context, "gpu", None)
-        name = next(a.strategy for a in self.attempts if a.outcome is Outcome.SELECTED)
-        return ContextInfo(
-            strategy=name,
-            vendor=self.strings.vendor,
-            renderer=self.strings.renderer,
-            version=self.strings.version,
-            software=self.software,
-            egl_device=getattr(self.context, "egl_device", None),
-            cuda_device=None if gpu is None else gpu.ordinal,
-            gpu_uuid=None if gpu is None else gpu.uuid,
-            gpu_pci=None if gpu is None else gpu.pci,
-            attempts=self.attempts,
-            seconds=seconds,
-        )
-
-
-def _first_verified(asked: Options) -> _Winner:
-    """Try one strategy after the other until a context is what it should be.
-
-    Raises:
-        GPUContextError: none is.
-    """
-    attempts: list[Attempt] = []
-    for position, strategy in enumerate(asked.chain):
-        started = time.perf_counter()
-        _log("debug", "%s: trying", strategy.name)
-        try:
-            context = strategy.create(asked.request)
-            strings = _verified(context, strategy, asked)
-        except StrategyError as error:
-            seconds = time.perf_counter() - started
-            seen = (error.outcome, error.reason, error.remedy, error.cause)
-            attempts.append(Attempt(strategy.name, *seen, seconds, error.said))
-            _log("debug", "%s", attempts[-1])
-            continue
-        if strategy.vendor is not None:
-            _fork.note_driver()
-        seconds = time.perf_counter() - started
-        refusals = getattr(context, "passed_over", ())
-        reason = "; after ".join((f"{strings.vendor}, {strings.renderer}", *refusals))
-        attempts.append(Attempt(strategy.name, Outcome.SELECTED, reason, seconds=seconds))
-        attempts += _not_tried(asked.chain[position + 1 :], f"{strategy.name} served")
-        attempts += _left_out(asked.chain)
-        _log("info", "OpenGL by %s: %s (OpenGL %s)", strategy.name, reason, strings.version)
-        return _Winner(context, strings, tuple(attempts))
-    attempts += _left_out(asked.chain)
-    where = "" if asked.allow_software else " on a GPU"
-    version = gl.spelled(asked.request.version)
-    raise GPUContextError(f"no OpenGL {version} context{where} could be made:", tuple(attempts))
-
-
-class _Rejected(StrategyError):
-    outcome = Outcome.REJECTED
-
-
-def _verified(context: gl.GLContext, strategy: Strategy, asked: Options) -> gl.Strings:
-    """What a finished context says of itself, if that is what was asked for.
-
-    Raises:
-        StrategyError: it is not; the context has been released.
-        TypeError: it is no context at all.
-    """
-    if not isinstance(context, gl.Handle | gl.GLContext):
-        raise TypeError(
-            f"strategy {strategy.name!r} made a {type(context).__name__}; what is needed is what "
-            "glcontext's backends give, with load(), release(), __enter__() and __exit__()"
-        )
-    try:
-        strings = gl.strings(context)
-        seen = f"GL_VENDOR is {strings.vendor!r}, GL_RENDERER is {strings.renderer!r}"
-        if strategy.vendor is not None and strategy.vendor not in strings.vendor:
-            raise _Rejected(
-                f"{seen}; the vendor asked for is {strategy.vendor}",
-                remedy="nvidia-smi shows whether the driver itself works",
-            )
-        if gl.is_software(strings.renderer) and not asked.allow_software:
-            raise _Rejected(
-                f"{seen}; software rendering is not allowed", remedy="allow_software=True takes it"
-            )
-        if strings.code < asked.request.version:
-            raise _Rejected(f"{seen}; it is OpenGL {gl.spelled(strings.code)}")
-    except BaseException:
-        gl.discard(context)
-        raise
-    return strings
-
-
-def _left_out(chain: tuple[Strategy, ...]) -> list[Attempt]:
-    names = {strategy.name for strategy in chain}
-    others = (strategy for strategy in DEFAULT_STRATEGIES if strategy.name not in names)
-    return _not_tried(others, "not among the strategies asked for")
-
-
-def _not_tried(strategies: Iterable[Strategy], why: str) -> list[Attempt]:
-    return [Attempt(strategy.name, Outcome.SKIPPED, why) for strategy in strategies]
-
-
-def _log(level: str, message: str, *arguments: object) -> None:
-    """Log as "moderngl_colab", if anybody listens: who has not imported logging does not."""
-    if (logging := sys.modules.get("logging")) is not None:
-        getattr(logging.getLogger("moderngl_colab"), level)(message, *arguments)
-
-
-def _software_message(winner: _Winner) -> str:
-    tried = [a for a in winner.attempts if a.outcome not in (Outcome.SELECTED, Outcome.SKIPPED)]
-    lines = [f"OpenGL renders on the CPU ({winner.strings.renderer}), because:"]
-    lines += [f"  {attempt}" for attempt in tried]
-    lines += [f"  fix: {a.remedy}" for a in tried if a.remedy is not None][:1]
-    lines += [f"  {MORE}"]
-    if not tried:
-        lines = [f"OpenGL renders on the CPU ({winner.strings.renderer}), as asked for"]
-    return "\n".join(lines)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from moderngl_colab import _cuda, _driver, _kernel, _match, _nvml
 from moderngl_colab._cuda import Given, NoneGivenError
 from moderngl_colab._egl_devices import Details, Device
-from moderngl_colab.errors import GPUContextError
+from moderngl_colab.errors import GPUContextError, quoted
 from moderngl_colab.options import DEVICE_VARIABLE
 
 __all__ = [
@@ -76,7 +76,7 @@ def spelled(device: object, source: str) -> str:
     if kind.lower() == "pci" and (pci := _kernel.pci_address(address)) is not None:
         return f"pci:{pci}"
     what = "a MIG slice has no graphics; " if text.startswith("MIG-") else ""
-    raise ValueError(f"{source}={text!r}: {what}{_POSSIBLE}{_listing()}")
+    raise ValueError(f"{source}={quoted(text)}: {what}{_POSSIBLE}{_listing()}")
 
 
 def named(device: str) -> str:

@@ -19,10 +19,21 @@ __all__ = [
     "StrategyError",
     "StrategyFailed",
     "StrategyUnavailable",
+    "quoted",
 ]
 
 MORE = "more: python -m moderngl_colab"
 """Where an error and a warning send who wants to know."""
+
+
+_MOST_QUOTED = 80  # characters
+
+
+def quoted(text: str) -> str:
+    """What somebody gave, as an error shows it: in quotes, and of much only the beginning."""
+    if len(text) <= _MOST_QUOTED:
+        return repr(text)
+    return f"{text[: _MOST_QUOTED // 2]!r}... ({len(text)} characters)"
 
 
 class Outcome(StrEnum):

@@ -10,7 +10,7 @@ import moderngl
 
 from moderngl_colab import _current, _driver, gl
 from moderngl_colab._handle import WRONG_THREAD
-from moderngl_colab.errors import Attempt
+from moderngl_colab.errors import Attempt, GPUContextError
 
 __all__ = ["GPU", "ContextInfo", "GPUMemory", "describe", "remember", "visible_gpus"]
 
@@ -71,7 +71,7 @@ class ContextInfo(_Facts):
 
     @cached_property
     def gpu(self) -> GPU | None:
-        """The GPU, as NVML tells it, which is asked the first time.
+        """The GPU, as NVML tells it, which is asked the first time, for 10 s at most.
 
         None where it is not known which of several it is, and where it is not NVIDIA's.
         """
@@ -91,7 +91,7 @@ class ContextInfo(_Facts):
         return GPU(gpu.name, gpu.uuid, gpu.pci, gpu.memory_total, answer.driver)
 
     def gpu_memory(self) -> GPUMemory | None:
-        """Ask NVML how much of the GPU's memory is used now.
+        """Ask NVML how much of the GPU's memory is used now, for 10 s at most.
 
         Returns:
             None where it is not known which GPU this is, or NVML does not answer.
@@ -152,16 +152,26 @@ def describe(context: moderngl.Context) -> ContextInfo:
 def visible_gpus() -> tuple[GPU, ...]:
     """The NVIDIA GPUs that this process was given, as ``CUDA_VISIBLE_DEVICES`` has it.
 
-    No context is made and no CUDA is initialised; NVML is asked.
+    No context is made and no CUDA is initialised; NVML is asked, for 10 s at most.
 
     Returns:
         The first is ``device=0`` of :func:`get_gpu_context`, and so on. Of several unlike GPUs
         it is only known how many there are, unless they are named by UUID or
         ``CUDA_DEVICE_ORDER`` is ``PCI_BUS_ID``: which is the fastest is CUDA's to say.
-    """
-    from moderngl_colab import _nvml, devices
 
-    answer = _nvml.ask(_driver.find().nvml)
+    Raises:
+        GPUContextError: NVML does not answer in time.
+    """
+    from moderngl_colab import _bounded, _nvml, devices
+
+    try:
+        answer = _nvml.answered(_driver.find().nvml)
+    except _bounded.SilentError as silence:
+        from moderngl_colab.remedies import ASK_SMI
+
+        error = GPUContextError(f"which GPUs this process was given cannot be told: {silence}")
+        error.cause, error.remedy = "driver-hang", ASK_SMI
+        raise error from silence
     memory = {gpu.uuid: gpu.memory_total for gpu in answer.gpus if gpu.uuid is not None}
     try:
         given = devices.visible(answer.gpus)

@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
 from moderngl_colab.errors import GPUContextError
 from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
 
-__all__ = ["Options", "Settings", "named_device", "options", "refuse_foreign_systems"]
+__all__ = [
+    "Options",
+    "Settings",
+    "allow_more",
+    "named_device",
+    "options",
+    "refuse_foreign_systems",
+]
 
 SOFTWARE_VARIABLE = "MODERNGL_COLAB_ALLOW_SOFTWARE"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 DEVICE_VARIABLE = "MODERNGL_COLAB_DEVICE"
+TIMEOUT_VARIABLE = "MODERNGL_COLAB_TIMEOUT"
+PROBE_VARIABLE = "MODERNGL_COLAB_PROBE"
 
 _DEFAULT_VERSION = 330
+_DEFAULT_TIMEOUT = 30.0  # seconds
+_LONGEST = 86400.0  # seconds
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
 
 
 class Settings(TypedDict, total=False):
-    """What moderngl.create_context takes beside ``require``, as far as it makes sense here."""
+    """What moderngl.create_context takes, as far as it makes sense here, and what few set."""
 
     standalone: bool
     share: bool
     backend: str | None
     device_index: int | None
+    timeout: float | None
+    probe: bool | None
 
 
 class Options(NamedTuple):
@@ -37,6 +52,16 @@ class Options(NamedTuple):
     request: Request
     chain: tuple[Strategy, ...]
     allow_software: bool
+    timeout: float
+    """How long the call may wait, in seconds."""
+    probe: bool
+    """Whether GPU strategies are first tried in another process."""
+
+
+def allow_more(timeout: float) -> str:
+    """What lifts a time limit that was reached, in seconds."""
+    more = min(2 * timeout, _LONGEST)
+    return f"get_gpu_context(timeout={more:g}) or {TIMEOUT_VARIABLE}={more:g} waits longer"
 
 
 def refuse_foreign_systems() -> None:
@@ -59,7 +84,7 @@ def options(
     strategies: Iterable[Strategy | str] | str | None,
     settings: Mapping[str, Any],
 ) -> Options:
-    """The arguments of get_gpu_context(), completed from the environment.
+    """The arguments of get_gpu_context(), completed from the environment; its time begins here.
 
     Raises:
         TypeError: an argument of a wrong type, or an unknown setting.
@@ -83,10 +108,14 @@ def options(
         )
     index = settings.get("device_index")
     index = None if index is None else _integer("device_index", index)
+    seconds = _seconds(settings.get("timeout"))
+    until = time.monotonic() + seconds
     return Options(
-        Request(_version(require), index, _device(device, index)),
+        Request(_version(require), index, _device(device, index), until),
         _chain(strategies),
-        _allowed(allow_software),
+        _switch("allow_software", allow_software, SOFTWARE_VARIABLE, otherwise=True),
+        seconds,
+        _switch("probe", settings.get("probe"), PROBE_VARIABLE, otherwise=False),
     )
 
 
@@ -133,18 +162,38 @@ def _integer(name: str, value: Any) -> int:
         raise TypeError(f"{name}={value!r}: an int is needed, not {type(value).__name__}") from None
 
 
-def _allowed(allow_software: bool | None) -> bool:
-    if allow_software is not None:
-        if not isinstance(allow_software, bool):
-            raise TypeError(f"allow_software={allow_software!r}: True or False is needed")
-        return allow_software
-    text = os.environ.get(SOFTWARE_VARIABLE, "").strip()
+def _switch(name: str, value: bool | None, variable: str, *, otherwise: bool) -> bool:
+    """What an argument says, or else its variable."""
+    if value is not None:
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}={value!r}: True or False is needed")
+        return value
+    text = os.environ.get(variable, "").strip()
     if not text:
-        return True
+        return otherwise
     try:
         return _SWITCHES[text.lower()]
     except KeyError:
-        raise ValueError(f"{SOFTWARE_VARIABLE}={text}: 0 or 1 is possible") from None
+        raise ValueError(f"{variable}={text}: 0 or 1 is possible") from None
+
+
+def _seconds(timeout: float | None) -> float:
+    source, written = "timeout", str(timeout)
+    if timeout is None:
+        source, written = TIMEOUT_VARIABLE, os.environ.get(TIMEOUT_VARIABLE, "").strip()
+        if not written:
+            return _DEFAULT_TIMEOUT
+    elif isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout={timeout!r}: a number of seconds is needed")
+    try:
+        seconds = float(written if timeout is None else timeout)
+    except (OverflowError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds <= _LONGEST:  # NaN is not, either.
+        raise ValueError(
+            f"{source}={written}: a number of seconds above 0 is needed, {_LONGEST:.0f} at most"
+        )
+    return seconds
 
 
 def _chain(strategies: Iterable[Strategy | str] | str | None) -> tuple[Strategy, ...]:

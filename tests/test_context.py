@@ -15,7 +15,7 @@ KNOWN = "egl, glx, mesa"
 TWO_DEVICES = "of EGL devices there are 2, of index 0 to 1"
 ACCEPTED = (
     "beside require, device, allow_software and strategies it takes standalone, share, backend, "
-    "device_index"
+    "device_index, timeout, probe"
 )
 
 
@@ -390,11 +390,11 @@ print(json.dumps([first, strategy()]))
 def test_a_user_who_closed_the_standard_streams_keeps_the_display_private(python: Any) -> None:
     code = """
 import os, subprocess, sys, moderngl_colab
-from moderngl_colab import _xvfb
+from moderngl_colab import _display
 for number in (0, 1):
     os.close(number)
 ctx = moderngl_colab.get_gpu_context()
-with _xvfb.shared() as display:
+with _display.shared() as display:
     name = display.name
 look = "import ctypes; x = ctypes.CDLL('libX11.so.6'); x.XOpenDisplay.restype = ctypes.c_void_p;"
 look += f"raise SystemExit(x.XOpenDisplay(b'{name}') is not None)"

@@ -62,8 +62,8 @@ print(json.dumps([info.strategy, info.vendor, info.software, info.egl_device, in
 
 def test_a_raw_glx_context_is_described_while_an_egl_one_is_current(python: Any) -> None:
     code = """
-from moderngl_colab import _xvfb
-with _xvfb.shared():
+from moderngl_colab import _display
+with _display.shared():
     raw = moderngl.create_context(standalone=True)
 ours = moderngl_colab.get_gpu_context()
 info = moderngl_colab.describe(raw)

@@ -88,8 +88,11 @@ def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float)
             _process.file_in_memory("answers", b"") as answers,
             _process.file_in_memory("stderr", b"") as said,
         ):
-            process = _start(function, arguments, answers, said)
-            in_time = _wait(process, timeout)
+            # An interrupt amid the start would leave the process to nobody.
+            with contextlib.ExitStack() as held:
+                held.enter_context(_process.signals_held())
+                process = _start(function, arguments, answers, said)
+                in_time = _wait(process, timeout, held)
             return Ended(
                 answers=tuple(_parsed(_content(answers))),
                 stderr=_lines(said),
@@ -153,9 +156,10 @@ def _start(
     )
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
+def _wait(process: subprocess.Popen[bytes], timeout: float, held: contextlib.ExitStack) -> bool:
     """Whether it ended in time; it is gone either way, or cannot be ended."""
     try:
+        held.close()
         process.wait(timeout)
     except subprocess.TimeoutExpired:
         return False
@@ -178,7 +182,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         # It sleeps inside the kernel, where no signal reaches it. Somebody must be there when
         # it wakes.
-        threading.Thread(target=process.wait, daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # The system has no more threads.
+            threading.Thread(target=process.wait, daemon=True).start()
 
 
 def _descendants(pid: int) -> Iterator[int]:

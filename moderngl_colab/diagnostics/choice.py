@@ -70,7 +70,7 @@ def chosen(
     listed: list[tuple[_egl.Device, _egl_devices.Details]] = []
 
     def nvml() -> Sequence[_nvml.GPU]:
-        return _nvml.ask(driver.nvml).gpus
+        return _nvml.ask_here(driver.nvml).gpus
 
     try:
         if not egl:

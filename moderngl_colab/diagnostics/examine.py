@@ -95,7 +95,7 @@ def _questions(
         yield name, partial(_opened, name)
     for library, path in userland.libraries.items():
         yield path, partial(_opened_whole, userland, library)
-    yield _NVML, partial(_nvml.ask, userland.nvml)
+    yield _NVML, partial(_nvml.ask_here, userland.nvml)
     yield _DEVICES, partial(_devices, userland)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from moderngl_colab.gl import GLContext
@@ -18,6 +19,8 @@ class Request(NamedTuple):
     """The EGL device asked for, by its index; None for the strategy's own choice."""
     device: str | None = None
     """The GPU asked for: ``"cuda:1"``, ``"GPU-57a2d1"`` or ``"pci:0000:0f:00.0"``."""
+    until: float = math.inf
+    """When to give up waiting for a server or a driver, in seconds of :func:`time.monotonic`."""
 
 
 @runtime_checkable

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from moderngl_colab import (
-    _cuda,
-    _driver,
-    _egl,
-    _egl_devices,
-    _fork,
-    _glvnd,
-    _kernel,
-    _process,
-    causes,
-    gl,
-)
-from moderngl_colab._cuda import Given, NoneGivenError
-from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
+from moderngl_colab import _driver, _egl, _fork, _glvnd, _process, causes, gl
+from moderngl_colab.errors import StrategyFailed
+from moderngl_colab.strategies import gpu
 from moderngl_colab.strategies.base import Request
 
-if TYPE_CHECKING:
-    from moderngl_colab import _nvml
-
-__all__ = ["DirectEGL", "device_at", "first_that_serves", "listed", "open_libegl"]
+__all__ = ["DirectEGL", "first_that_serves", "listed", "open_libegl"]
 
 
 class DirectEGL:
@@ -51,14 +34,14 @@ class DirectEGL:
         """
         if request.device_index is None and (hidden := causes.hidden()) is not None:
             raise hidden
-        egl = _serving[0] if _serving else _find(request.device_index)
-        chosen = _chosen(egl, request)
+        egl = _serving[0] if _serving else _find(request)
+        chosen = gpu.chosen(egl, request)
         try:
             context = first_that_serves(egl, chosen, request.version)
             context.gpu = chosen[egl.devices()[context.egl_device or 0]]
             return context
         except StrategyFailed as error:
-            raise causes.refused(error, _driver.find()) from error
+            raise causes.refused(error, _driver.find(), until=request.until) from error
 
 
 # The instance that lists NVIDIA's devices, once it is found: which vendors it read never changes.
@@ -127,89 +110,14 @@ def first_that_serves(egl: _egl.LibEGL, devices: Iterable[_egl.Device], version:
     raise StrategyFailed("; ".join(error.reason for error in refusals), remedy=remedy)
 
 
-def _chosen(egl: _egl.LibEGL, request: Request) -> Mapping[_egl.Device, Given]:
-    """The devices that will do, in their order, each with the GPU that it is.
-
-    Raises:
-        StrategyUnavailable: there is none.
-        UnmatchedError: nothing tells which it is.
-        ValueError: there is no such device.
-    """
-    every = egl.devices()
-    nvidia = [device for device in every if device.is_nvidia]
-    if request.device_index is not None:
-        device = device_at(every, request.device_index)
-        if not device.is_nvidia:
-            raise StrategyUnavailable(
-                f"EGL device {device.number} is not an NVIDIA GPU",
-                remedy=f"leave device_index out, or ask for {_numbers(every)}",
-            )
-        return {device: _by_index(egl, device, nvidia)}
-    free = request.device is None and _cuda.VISIBLE_VARIABLE not in os.environ
-    if free and len(nvidia) == 1 and (only := _alone(egl, nvidia[0])) is not None:
-        return {nvidia[0]: only}  # There is nothing to choose.
-    from moderngl_colab.devices import select
-
-    try:
-        return dict(select(_detailed(egl, nvidia), request.device, _nvml_gpus))
-    except NoneGivenError:
-        raise causes.hides() from None
-
-
-@cache
-def _alone(egl: _egl.LibEGL, device: _egl.Device) -> Given | None:
-    """The GPU behind a device; None where the machine has others."""
-    if _kernel.count_gpus() > 1:
-        return None
-    said = egl.details(device)
-    return Given(0, said.uuid, said.pci)
-
-
-def _by_index(egl: _egl.LibEGL, device: _egl.Device, nvidia: Sequence[_egl.Device]) -> Given:
-    """The GPU behind a device that was named as EGL counts; CUDA may not know it here."""
-    from moderngl_colab.devices import UnmatchedError, select
-
-    try:
-        known = dict(select(_detailed(egl, nvidia), None, _nvml_gpus))
-    except (NoneGivenError, UnmatchedError):
-        known = {}
-    said = egl.details(device)
-    return known.get(device, Given(None, said.uuid, said.pci))
-
-
-def _detailed(
-    egl: _egl.LibEGL, nvidia: Sequence[_egl.Device]
-) -> list[tuple[_egl.Device, _egl_devices.Details]]:
-    return [(device, egl.details(device)) for device in nvidia]
-
-
-def _nvml_gpus() -> Sequence[_nvml.GPU]:
-    from moderngl_colab import _nvml
-
-    return _nvml.ask(_driver.find().nvml).gpus
-
-
-def device_at(devices: Sequence[_egl.Device], index: int) -> _egl.Device:
-    """The EGL device of an index that the user gave.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if not 0 <= index < len(devices):
-        there_are = {0: "none", 1: "1, of index 0"}.get(
-            len(devices), f"{len(devices)}, of index 0 to {len(devices) - 1}"
-        )
-        raise ValueError(f"device_index={index}: of EGL devices there are {there_are}")
-    return devices[index]
-
-
-def _find(index: int | None) -> _egl.LibEGL:
+def _find(request: Request) -> _egl.LibEGL:
     """The instance of libEGL that lists NVIDIA's devices.
 
     Raises:
         StrategyUnavailable: there is none; the reason says why.
-        ValueError: there is none, and no device of `index` either.
+        ValueError: there is none, and no device of that index either.
     """
+    index = request.device_index
     came_late = bool(_egl.loaded()) and not _fork.mesa_lost()
     ordinary = open_libegl()
     choice = _glvnd.user_choice()
@@ -227,24 +135,20 @@ def _find(index: int | None) -> _egl.LibEGL:
             if _serves(private, library):
                 return private
         if index is not None:
-            device_at(ordinary.devices(), index)
+            gpu.device_at(ordinary.devices(), index)
     except (_egl.EGLError, OSError) as error:
         observed = f"libEGL could not be asked ({error})"
     if choice is not None and not offered:
         raise causes.overridden(choice)
     if not _process.may_steer_loader():
         raise causes.privileged()
-    raise causes.not_listed(driver, observed, broken)
+    raise causes.not_listed(driver, observed, broken, request.until)
 
 
 def _serves(egl: _egl.LibEGL, library: str | None) -> bool:
     if any(device.is_nvidia for device in listed(egl, library)):
         _serving.append(egl)
     return bool(_serving)
-
-
-def _numbers(devices: Sequence[_egl.Device]) -> str:
-    return " or ".join(str(device.number) for device in devices if device.is_nvidia)
 
 
 def _opened(driver: _driver.Userland) -> tuple[str | None, OSError | None]:

@@ -10,8 +10,8 @@ import os
 from functools import partial
 
 from moderngl_colab import _driver, _glvnd, _glx, _process, causes, gl
-from moderngl_colab._cuda import Given, NoneGivenError
 from moderngl_colab.errors import StrategyFailed, StrategyUnavailable
+from moderngl_colab.strategies import gpu
 from moderngl_colab.strategies.base import Request
 
 __all__ = ["NvidiaGLX", "over_xvfb"]
@@ -53,46 +53,29 @@ class NvidiaGLX:
         driver = _driver.find()
         if (known := causes.obstacle("GLX", driver)) is not None:
             raise known
-        gpu = _only_gpu(request.device, driver)
+        given = gpu.only(request, driver)
         try:
             driver.open("GLX")
         except OSError as error:
             raise causes.unloadable(error) from error
         try:
-            context = over_xvfb("nvidia", request.version)
-            context.gpu = gpu
+            context = over_xvfb("nvidia", request.version, request.until)
+            context.gpu = given
             return context
         except StrategyFailed as error:
             if error.cause is not None:
                 raise
-            raise causes.refused(error, driver, "glx-refused") from error
+            raise causes.refused(error, driver, "glx-refused", request.until) from error
 
 
-def _only_gpu(device: str | None, driver: _driver.Userland) -> Given | None:
-    """The GPU that a context will be on; None where it may be any.
-
-    Raises:
-        StrategyUnavailable: a certain one is needed, and there are several; or none is given.
-        ValueError: there is no such device.
-    """
-    from moderngl_colab import _nvml
-    from moderngl_colab.devices import SeveralError, leave_out, named, sole
-
-    try:
-        return sole(device, lambda: _nvml.ask(driver.nvml).gpus)
-    except NoneGivenError:
-        raise causes.hides() from None
-    except SeveralError:
-        who = "CUDA_VISIBLE_DEVICES gives" if device is None else f"{named(device)} names"
-        raise StrategyUnavailable(
-            f"{who} a certain one of several GPUs, and GLX chooses its own",
-            remedy=None if device is None else leave_out(device),
-            cause="gpu-other",
-        ) from None
-
-
-def over_xvfb(vendor: str, version: int) -> gl.Handle:
+def over_xvfb(vendor: str, version: int, until: float | None = None) -> gl.Handle:
     """A context of libglvnd's GLX vendor (``"nvidia"``, ``"mesa"``) on the private display.
+
+    Arguments:
+        vendor: which one.
+        version: OpenGL's, as moderngl writes it.
+        until: when to give up waiting for the display, in seconds of :func:`time.monotonic`;
+            None for the display's own limit.
 
     Raises:
         StrategyUnavailable: libGL or Xvfb is absent.
@@ -104,16 +87,19 @@ def over_xvfb(vendor: str, version: int) -> gl.Handle:
         _glx.LibGLX()
     except OSError as error:
         raise causes.dispatch_absent(error) from error
-    from moderngl_colab import _xvfb  # It imports subprocess, which few processes need.
+    from moderngl_colab import _display, _xvfb  # They import subprocess, which few need.
 
     chosen = os.environ.get(_glvnd.GLX_VARIABLE, vendor)
     if chosen == "nvidia":  # which other programs are given by us, and which Mesa is not
         chosen = vendor
     try:
-        with _process.environment({_glvnd.GLX_VARIABLE: chosen}), _xvfb.shared() as display:
-            context = gl.create_glx(version, display.name, chosen)
+        with (
+            _process.environment({_glvnd.GLX_VARIABLE: chosen}),
+            _display.shared(until=until) as display,
+        ):
+            context = gl.create_glx(version, display.name)
             if not display.blocks:
-                context.undo = partial(_xvfb.retire, display)
+                context.undo = partial(_display.retire, display)
             return context
     except _xvfb.XvfbMissing as error:
         raise causes.no_xvfb() from error

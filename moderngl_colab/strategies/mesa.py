@@ -5,8 +5,9 @@ from __future__ import annotations
 from moderngl_colab import _egl, causes, gl
 from moderngl_colab.errors import StrategyError, StrategyUnavailable
 from moderngl_colab.strategies.base import Request
-from moderngl_colab.strategies.egl import device_at, first_that_serves, listed, open_libegl
+from moderngl_colab.strategies.egl import first_that_serves, listed, open_libegl
 from moderngl_colab.strategies.glx import over_xvfb
+from moderngl_colab.strategies.gpu import device_at
 
 __all__ = ["Mesa"]
 
@@ -31,7 +32,7 @@ class Mesa:
             if request.device_index is not None or request.device is not None:
                 raise
             try:
-                return over_xvfb("mesa", request.version)
+                return over_xvfb("mesa", request.version, request.until)
             except StrategyError as by_glx:
                 raise type(by_glx)(
                     f"{by_egl.reason}; by GLX: {by_glx.reason}",

@@ -54,6 +54,9 @@ def check() -> None:
     get_gpu_context(430, allow_software=False, strategies=["egl", Own()])
     get_gpu_context(require=None, strategies="egl,mesa", standalone=True, backend="egl")
     get_gpu_context(device_index=1, share=False)
+    get_gpu_context(timeout=0.5, probe=True)
+    get_gpu_context(timeout="5")  # type: ignore[arg-type]
+    assert_type(Request(330).until, float)
     get_gpu_context(colour=1)  # type: ignore[call-arg]
     get_gpu_context(require="430")  # type: ignore[arg-type]
     get_gpu_context(strategies=[1])  # type: ignore[list-item]
