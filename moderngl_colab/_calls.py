@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from moderngl_colab import _process
+from moderngl_colab import _signals
 
 __all__ = ["BusyError", "alone"]
 
@@ -38,7 +38,7 @@ def alone(until: float) -> Iterator[None]:
     lock = _lock  # A child that is forked in the block has another one.
     try:
         while not lock.acquire(timeout=max(0.0, min(_MOMENT, until - time.monotonic()))):
-            _process.let_signals_in()
+            _signals.let_in()
             if time.monotonic() >= until:
                 raise BusyError
         yield

@@ -28,7 +28,7 @@ def shared(until: float | None = None) -> Iterator[Display]:
         OSError: as for :meth:`Display.start`.
     """
     global _shared
-    if _shared is not None and not _shared.is_alive():
+    if _shared is not None and not (_shared.is_alive() and _shared.answers(until)):
         retire(_shared)
     if _shared is None:
         display = Display()

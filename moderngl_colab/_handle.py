@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
-from moderngl_colab import _current, _fork
+from moderngl_colab import _current, _fork, _signals
 from moderngl_colab.errors import ForkedProcessError, GPUContextError
 
 if TYPE_CHECKING:
@@ -80,6 +80,14 @@ class Handle:
         In a forked child nothing is done: what would be said to the X server or the driver there
         would come to the parent's.
         """
+        try:
+            with _signals.held():
+                self._release()
+        except BaseException:  # A handler may have raised before they were held: nobody asks again.
+            self._release()
+            raise
+
+    def _release(self) -> None:
         if self.released:
             return
         self.released = True
@@ -110,6 +118,17 @@ class Handle:
             raise ForkedProcessError(_FORKED)
         if self.released:
             raise RuntimeError("this context was released")
+        depth = len(self._entered)
+        try:
+            with _signals.held():
+                self._enter()
+            return self
+        except BaseException:  # Who is told of one has not entered.
+            if len(self._entered) > depth:
+                self._exit()
+            raise
+
+    def _enter(self) -> None:
         before = _current.current()
         if before != self._binding:
             self.require_server()
@@ -120,7 +139,6 @@ class Handle:
                 self.require_server()
                 raise RuntimeError(WRONG_THREAD)
         self._entered.append((before, _living.get(before)))
-        return self
 
     def require_server(self) -> None:
         """See that it can be entered.
@@ -136,6 +154,16 @@ class Handle:
     def __exit__(self, *exc_info: object) -> None:
         if self.process != os.getpid():
             return
+        depth = len(self._entered)
+        try:
+            with _signals.held():
+                self._exit()
+        except BaseException:  # Who is told of one has left.
+            if len(self._entered) == depth > 0:
+                self._exit()
+            raise
+
+    def _exit(self) -> None:
         # Without an __enter__ before it, as glcontext's EGL backend has it: leave nothing current.
         before, owner = self._entered.pop() if self._entered else (None, None)
         if owner is not None and owner.released:

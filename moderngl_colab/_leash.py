@@ -23,6 +23,18 @@ __all__ = ["Leash"]
 _WAIT_FOR_GO = 'read -r go && exec "$@"'
 
 
+def _signal() -> signal.Signals:
+    """The one that ends a child which inherits what this thread blocks, and this process ignores.
+
+    By the first two an X server tidies up.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if number not in blocked and signal.getsignal(number) is not signal.SIG_IGN:
+            return number
+    return signal.SIGKILL
+
+
 class Leash:
     """Starts a program in a session of its own, and holds it.
 
@@ -53,7 +65,7 @@ class Leash:
             )
             with contextlib.suppress(OSError):  # gVisor may refuse.
                 fcntl.fcntl(theirs, fcntl.F_SETOWN, self.process.pid)
-                fcntl.fcntl(theirs, fcntl.F_SETSIG, signal.SIGTERM)
+                fcntl.fcntl(theirs, fcntl.F_SETSIG, _signal())
                 flags = fcntl.fcntl(theirs, fcntl.F_GETFL)
                 fcntl.fcntl(theirs, fcntl.F_SETFL, flags | os.O_ASYNC)
         except BaseException:
@@ -66,7 +78,7 @@ class Leash:
             gate.write(b"go\n")
 
     def cut(self) -> None:
-        """Close this process's end: the child is sent SIGTERM, unless another process holds it."""
+        """Close this process's end: the child is told to end, unless another process holds it."""
         if self._end is not None:
             os.close(self._end)
             self._end = None

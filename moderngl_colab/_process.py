@@ -1,6 +1,6 @@
-"""The process we live in: its environment, its signal handlers and files in memory.
+"""The process we live in: its environment and files in memory, borrowed and given back.
 
-All borrowed and given back. The only module that writes to ``os.environ``.
+The only module that writes to ``os.environ``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, cast
 
 __all__ = [
@@ -20,9 +17,7 @@ __all__ = [
     "declare",
     "environment",
     "file_in_memory",
-    "let_signals_in",
     "may_steer_loader",
-    "signals_held",
 ]
 
 _LAST_STANDARD_STREAM = 2
@@ -56,70 +51,6 @@ def _apply(values: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-# What came while handlers were held back: each signal once, as the kernel keeps them.
-_came: dict[int, FrameType | None] = {}
-_held: dict[int, Callable[[int, FrameType | None], Any]] = {}
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Keep the handlers of Python's signals out of a block; they run at its end.
-
-    An exception that one of them raises, as SIGINT's does, then comes from between two steps, not
-    from the middle of one that could no longer be undone. Only the main thread runs handlers; in
-    another one, and in a block within such a block, this does nothing.
-    """
-    if _held or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    try:
-        for number in signal.valid_signals():
-            if callable(handler := signal.getsignal(number)):
-                _held[number] = handler
-                signal.signal(number, _note)
-        yield
-    finally:
-        try:
-            _give_handlers_back()
-        except BaseException:  # One that is back already can raise at once.
-            _give_handlers_back()
-            raise
-        finally:
-            let_signals_in()
-            _held.clear()
-
-
-def _give_handlers_back() -> None:
-    for number, handler in _held.items():
-        if signal.getsignal(number) is _note:  # One may have put another in the place of ours.
-            signal.signal(number, handler)
-
-
-def let_signals_in() -> None:
-    """Run the handlers that are held back, at a moment when what one raises does no harm."""
-    if _came and threading.current_thread() is threading.main_thread():
-        number = next(iter(_came))
-        try:
-            _held[number](number, _came.pop(number))
-        finally:
-            let_signals_in()  # the others
-
-
-def _note(number: int, frame: FrameType | None) -> None:
-    _came[number] = frame
-
-
-def _hold_nothing() -> None:
-    """In a child that another thread forked meanwhile nobody is left to let signals in."""
-    _give_handlers_back()
-    _held.clear()
-    _came.clear()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_hold_nothing)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import stat
 import struct
 import time
 
-from moderngl_colab import _files, _process
+from moderngl_colab import _files, _process, _signals
 
 __all__ = [
     "COOKIE_LENGTH",
@@ -22,6 +22,7 @@ __all__ = [
     "RefusedError",
     "answers",
     "authority",
+    "claim",
     "connect",
     "shut",
     "sweep",
@@ -39,6 +40,7 @@ LOCK_FOLDER, _SOCKET_FOLDER = "/tmp", "/tmp/.X11-unix"
 _LOCAL = re.compile(r"(?:unix)?:(?P<number>\d+)(?:\.\d+)?")
 _ANSWER_TIMEOUT = 1.0  # seconds
 _PATIENCE = 0.1  # seconds
+_UCRED = struct.Struct("iII")  # unix(7): process, user, group
 _WHY = {
     errno.EROFS: "is read-only",
     errno.EACCES: "may not be written to by this user",
@@ -48,7 +50,7 @@ _WHY = {
 
 
 class RefusedError(Exception):
-    """The server does not let this client in."""
+    """The server does not let this client in, or is not ours."""
 
 
 def authority(cookie: bytes) -> bytes:
@@ -71,11 +73,13 @@ def connect(number: int, cookie: bytes, until: float) -> socket.socket | None:
         RefusedError: the server refused.
         OSError: the system refused a socket.
     """
-    descriptor = socket.socket(socket.AF_UNIX).detach()
-    connection = socket.socket(fileno=_process.above_standard_streams(descriptor))
+    connection = _unix_socket()
     try:
         connection.settimeout(_PATIENCE)
         connection.connect(_socket(number))
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        if _UCRED.unpack(credentials)[1] != os.geteuid():
+            raise RefusedError("somebody else answered in Xvfb's place")
         # Little-endian, protocol 11.0, and the cookie's name, padded to four bytes, and data.
         lengths = struct.pack("<cxHHHHxx", b"l", 11, 0, len(_COOKIE_NAME), len(cookie))
         padding = bytes(-len(_COOKIE_NAME) % 4)
@@ -83,7 +87,7 @@ def connect(number: int, cookie: bytes, until: float) -> socket.socket | None:
         if (answer := _answer(connection, until)) == b"":
             raise ConnectionResetError
         if answer != b"\x01":
-            raise RefusedError
+            raise RefusedError("Xvfb refused the connection")
     # Not yet there, gone already, or silent.
     except (FileNotFoundError, ConnectionError, TimeoutError):
         connection.close()
@@ -94,13 +98,18 @@ def connect(number: int, cookie: bytes, until: float) -> socket.socket | None:
     return connection
 
 
+def _unix_socket() -> socket.socket:
+    descriptor = socket.socket(socket.AF_UNIX).detach()
+    return socket.socket(fileno=_process.above_standard_streams(descriptor))
+
+
 def _answer(connection: socket.socket, until: float) -> bytes:
     # One connection for all of the wait: a server that goes with its last client would go.
     while True:
         try:
             return connection.recv(1)
         except TimeoutError:
-            _process.let_signals_in()
+            _signals.let_in()
             if time.monotonic() > until:
                 raise
 
@@ -135,6 +144,21 @@ def _listens(address: str) -> bool:
         except (OSError, ValueError):  # A path may be too long for a socket, too.
             return False
         return True
+
+
+def claim(number: int) -> socket.socket | None:
+    """Take the abstract name of a display's socket, without listening; None if another has it.
+
+    XCB asks for that name before the file (``xcb_util.c``), and gives the cookie to whoever
+    answers: any user of this machine could, if the name were free.
+    """
+    holder = _unix_socket()
+    try:
+        holder.bind(f"\0{_socket(number)}")
+    except OSError:
+        holder.close()
+        return None
+    return holder
 
 
 def taken(number: int) -> bool:

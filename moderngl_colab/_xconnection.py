@@ -161,8 +161,10 @@ class Connection:
         """Close it, and everything that was made on it; again, it does nothing."""
         display, self.display = self.display, 0
         if display:
-            self._x11.close(display)
-            _xlib.forget(display)
+            try:
+                self._x11.close(display)
+            finally:
+                _xlib.forget(display)
 
     def _on_error(self, hook: object) -> None:
         for code in _ERROR_CODES:

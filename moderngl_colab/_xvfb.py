@@ -20,7 +20,15 @@ from weakref import WeakSet
 
 import xvfbwrapper
 
-from moderngl_colab import _fork, _glvnd, _leash, _process, _x11
+from moderngl_colab import _fork, _glvnd, _leash, _process, _signals, _x11
+from moderngl_colab._xvfb_errors import (
+    XvfbError,
+    XvfbMissing,
+    XvfbPlaceError,
+    XvfbTimeoutError,
+    ended,
+    silent,
+)
 
 __all__ = [
     "Display",
@@ -38,27 +46,6 @@ _POLL_INTERVAL = 0.002  # seconds
 # port (6000 + number) would overflow.
 _FIRST_NUMBER, _NUMBERS = 1000, 50000
 _TRIES = 10
-
-
-class XvfbError(Exception):
-    """No display came of Xvfb; the text says why, in its own last words if it left any."""
-
-    crashed = False
-    """Whether a signal ended it."""
-    said: tuple[str, ...] = ()
-    """What it said on stderr, line by line."""
-
-
-class XvfbMissing(XvfbError):
-    """There is no Xvfb on the PATH."""
-
-
-class XvfbPlaceError(XvfbError):
-    """There is no place for its socket and its lock; it was not started."""
-
-
-class XvfbTimeoutError(XvfbError):
-    """It did not answer in time."""
 
 
 class Display(xvfbwrapper.Xvfb):
@@ -87,6 +74,7 @@ class Display(xvfbwrapper.Xvfb):
         self._cookie = secrets.token_bytes(_x11.COOKIE_LENGTH)
         self._held: socket.socket | None = None
         self._leash: _leash.Leash | None = None
+        self._claim: socket.socket | None = None
         self._owner = os.getpid()
         self.blocks = 0
         """How often it served."""
@@ -108,19 +96,20 @@ class Display(xvfbwrapper.Xvfb):
         """
         if (why := _x11.shut()) is not None:
             raise XvfbPlaceError(why)
-        if until is None or math.isinf(until):
-            until = time.monotonic() + _START_TIMEOUT
-        with _process.signals_held():
+        until = _limit(until)
+        with _signals.held():
             for _ in range(_TRIES):
                 number = _FIRST_NUMBER + secrets.randbelow(_NUMBERS)
-                if _x11.taken(number):
+                if _x11.taken(number) or (claim := _x11.claim(number)) is None:
                     continue
-                self.new_display = number
+                self.new_display, self._claim = number, claim
                 try:
                     with _process.file_in_memory("Xvfb stderr", b"") as errors:
                         self._launch(errors, until)
                     return
                 except BaseException as error:
+                    if isinstance(error, XvfbTimeoutError) and self.proc is not None:
+                        self.proc.kill()  # It may not answer to anything else, either.
                     self.stop()
                     # Another server may take the number between the look at it and the start.
                     if not (isinstance(error, XvfbError) and _x11.taken(number)):
@@ -135,16 +124,31 @@ class Display(xvfbwrapper.Xvfb):
             self._leash = _leash.Leash(self.xvfb_cmd, self.environ, [authority], errors)
             self.proc = server = self._leash.process
             while (connection := self._connected(until)) is None:
-                _process.let_signals_in()
+                _signals.let_in()
                 if (status := server.poll()) is not None:
-                    raise _ended(status, _lines(errors))
+                    raise ended(status, errors)
                 if time.monotonic() > until:
-                    seconds = time.monotonic() - started
-                    silent = XvfbTimeoutError(f"Xvfb did not answer within {seconds:.2g} s")
-                    silent.said = _lines(errors)
-                    raise silent
+                    raise silent(started, errors)
                 time.sleep(_POLL_INTERVAL)
             self._held = connection
+
+    def answers(self, until: float | None = None) -> bool:
+        """Whether the server lets a client in; False if it has ended.
+
+        Xlib waits for ever for one that was stopped.
+
+        Arguments:
+            until: as for :meth:`start`.
+
+        Raises:
+            XvfbError: it does not let one in, or did not answer in time.
+        """
+        started, until = time.monotonic(), _limit(until)
+        if (connection := self._connected(until)) is not None:
+            connection.close()
+        elif time.monotonic() > until:
+            raise silent(started)
+        return connection is not None
 
     def stop(self) -> None:
         """End the server and wait for it."""
@@ -153,6 +157,7 @@ class Display(xvfbwrapper.Xvfb):
         super().stop()
         if server is not None and self._owner == os.getpid():
             _x11.sweep(self.new_display, server.pid)
+        self._give_name_back()
 
     def is_alive(self) -> bool:
         """False once the server has ended."""
@@ -176,7 +181,7 @@ class Display(xvfbwrapper.Xvfb):
         try:
             return _x11.connect(self.new_display, self._cookie, until)
         except _x11.RefusedError as error:
-            raise XvfbError("Xvfb refused the connection") from error
+            raise XvfbError(str(error)) from error
 
     @property
     def name(self) -> str:
@@ -189,9 +194,9 @@ class Display(xvfbwrapper.Xvfb):
         Stopping it here would pull it from under contexts that are released later still, and
         Xlib ends the process when its server is gone.
         """
-        if self._held is not None:
-            self._held.detach()  # The finalizers would warn of what is left on purpose.
-            self._held = None
+        for kept in filter(None, (self._held, self._claim)):
+            kept.detach()  # The finalizers would warn of what is left on purpose.
+        self._held = self._claim = None
         if self._leash is not None:
             self._leash.leave()
         self.abandon()
@@ -201,6 +206,7 @@ class Display(xvfbwrapper.Xvfb):
         if self.proc is not None and self.proc.returncode is None:
             self.proc.returncode = 0
         self._let_loose()
+        self._give_name_back()
 
     def _let_loose(self) -> None:
         if self._held is not None:
@@ -209,20 +215,16 @@ class Display(xvfbwrapper.Xvfb):
         if self._leash is not None:
             self._leash.cut()
 
-
-def _ended(status: int, said: tuple[str, ...]) -> XvfbError:
-    # The server marks each line of an error so.
-    last = said[-1].removeprefix("(EE)").strip() if said else "nothing"
-    error = XvfbError(f"Xvfb ended at once with status {status}; it said: {last}")
-    error.crashed, error.said = status < 0, said
-    return error
+    def _give_name_back(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
 
-def _lines(errors: int) -> tuple[str, ...]:
-    """What the server said, without lines that are empty but for its mark."""
-    text = os.pread(errors, 1 << 16, 0).decode(errors="replace")
-    lines = map(str.strip, text.splitlines())
-    return tuple(line for line in lines if line.removeprefix("(EE)").strip())
+def _limit(until: float | None) -> float:
+    if until is None or math.isinf(until):
+        return time.monotonic() + _START_TIMEOUT
+    return until
 
 
 def _server_environment() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 import moderngl
 
-from moderngl_colab import _calls, _current, _fork, _process, causes, gl
+from moderngl_colab import _calls, _current, _fork, _process, _signals, causes, gl
 from moderngl_colab.chain import first_verified
 from moderngl_colab.errors import GPUContextError, SoftwareRenderingWarning
 from moderngl_colab.info import remember
@@ -92,7 +92,7 @@ def get_gpu_context(
             context = moderngl.create_context(
                 require=asked.request.version, standalone=True, **ready
             )
-            _process.let_signals_in()
+            _signals.let_in()
         except BaseException:
             gl.discard(winner.context)
             raise
@@ -108,7 +108,7 @@ def _alone(asked: Options) -> Iterator[None]:
         GPUContextError: one was in it for too long.
     """
     try:
-        with _process.signals_held(), _calls.alone(asked.request.until):
+        with _signals.held(), _calls.alone(asked.request.until):
             yield
     except _calls.BusyError:
         error = GPUContextError(

@@ -43,10 +43,10 @@ def attempt(report: dict[str, Any], strategy: str) -> tuple[str, str | None, str
 
 
 def assert_nothing_left(report: dict[str, Any]) -> None:
-    """A strategy that failed leaves nothing; one over Xvfb that served keeps three files."""
+    """A strategy that failed leaves nothing; one over Xvfb that served keeps four files."""
     served_over_xvfb = report.get("strategy") == "glx"
     assert report["changed"] == []
-    assert report["new_files"] == (3 if served_over_xvfb else 0)
+    assert report["new_files"] == (4 if served_over_xvfb else 0)
     assert report["children"] == (["Xvfb"] if served_over_xvfb else [])
 
 

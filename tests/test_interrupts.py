@@ -8,18 +8,19 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from conftest import DRAWN, without_noise
 
 GLX = """
 import ctypes, gc, json, os, random, signal, sys, threading, time, warnings
 import moderngl_colab
-from moderngl_colab import _display, _process
+from moderngl_colab import _display, _signals
 from moderngl_colab.strategies.glx import over_xvfb
 warnings.simplefilter("ignore")
 class MesaGLX:
     name, vendor = "mesa-glx", None
     def create(self, request):
-        return over_xvfb("mesa", request.version)
+        return over_xvfb("mesa", request.version, request.until)
 def call():
     return moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
 def stop_server():
@@ -130,14 +131,14 @@ def note(number, frame):
 for number in (signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, note)
 before = [signal.getsignal(n) for n in signal.valid_signals()]
-with _process.signals_held():
+with _signals.held():
     for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGUSR2):
         os.kill(os.getpid(), number)
     early = list(seen)
-    _process.let_signals_in()
+    _signals.let_in()
     between = list(seen)
     os.kill(os.getpid(), signal.SIGUSR2)
-    with _process.signals_held():
+    with _signals.held():
         pass
     late = list(seen)
 after = [signal.getsignal(n) for n in signal.valid_signals()]
@@ -156,7 +157,7 @@ def interrupt(number, frame):
 for number in (signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, interrupt)
 try:
-    with _process.signals_held():
+    with _signals.held():
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGUSR2)
 except KeyboardInterrupt as error:
@@ -168,6 +169,116 @@ except KeyboardInterrupt as error:
     assert run(code) == [[one, two], two, one, True, True]
 
 
+def test_what_the_kernel_was_told_of_signals_is_the_same_afterwards() -> None:
+    """Of asyncio's handlers, which restart system calls, and of those that a library of C's set."""
+    code = """
+import asyncio, faulthandler
+from moderngl_colab import _signals
+def note(number, frame):
+    pass
+signal.signal(signal.SIGUSR1, note)
+faulthandler.register(signal.SIGUSR1, file=open(os.devnull, "w"), chain=True)
+loop = asyncio.new_event_loop()
+loop.add_signal_handler(signal.SIGUSR2, note)
+signal.signal(signal.SIGALRM, note)
+signal.siginterrupt(signal.SIGALRM, False)
+def told():
+    "Handler, mask and flags of each; what lies between them is nobody's."
+    actions = [_signals._action(n) for n in range(1, signal.NSIG)]
+    return [(action[:16], action[136:140]) for action in actions]
+before = told()
+ctx = call()
+with ctx:
+    pass
+ctx.release()
+print(json.dumps([n for n, (one, other) in enumerate(zip(before, told()), 1) if one != other]))
+"""
+    assert run(code) == []
+
+
+# A signal at each line of ours in turn, but for the first ones of __exit__: until it has begun,
+# nobody can know that the block was to be left.
+SWEPT = """
+from moderngl_colab import _current
+package = os.path.dirname(moderngl_colab.__file__)
+make = call if sys.argv[1] == "glx" else lambda: moderngl_colab.get_gpu_context(strategies=["mesa"])
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGUSR1, interrupt)
+def holds(frame):
+    return frame.f_code.co_filename.endswith("_signals.py")
+def struck(line, action):
+    "Run an action, interrupted when it has come to a line; whether it was."
+    count = 0
+    def follow(frame, event, _):
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(package):
+            return None
+        if event == "line" and frame.f_code.co_name != "__exit__" and not holds(frame):
+            count += 1
+            if count == line:
+                os.kill(os.getpid(), signal.SIGUSR1)
+        return follow
+    sys.settrace(follow)
+    try:
+        action()
+        return count >= line
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+def files():
+    return len(os.listdir("/proc/self/fd"))
+"""
+
+
+def swept(way: str, code: str) -> Any:
+    return run(f"sys.argv.append({way!r})\n" + SWEPT + code)
+
+
+@pytest.mark.parametrize("way", ["egl", "glx"])
+def test_an_interrupt_at_any_line_of_a_switch_leaves_the_context_of_the_block(way: str) -> None:
+    code = """
+first, second = make(), make()
+second.__exit__(None, None, None)
+def switch():
+    with second:
+        pass
+line, wrong = 5, []
+while True:
+    with first:
+        inside = _current.current()
+        hit = struck(line, switch)
+        if _current.current() != inside:
+            wrong.append(line)
+    if not hit:
+        break
+    line += 1
+print(json.dumps([line > 30, wrong]))
+"""
+    assert swept(way, code) == [True, []]
+
+
+@pytest.mark.parametrize("way", ["egl", "glx"])
+def test_an_interrupt_at_any_line_of_a_release_leaves_nothing(way: str) -> None:
+    code = """
+make().release()
+before, line, wrong = files(), 2, []
+while True:
+    ctx = make()
+    hit = struck(line, ctx.release)
+    ctx.release()
+    if _current.current() is not None or files() != before:
+        wrong.append(line)
+        before = files()
+    if not hit:
+        break
+    line += 1
+print(json.dumps([line > 20, wrong]))
+"""
+    assert swept(way, code) == [True, []]
+
+
 def test_a_handler_that_puts_another_in_its_place_is_obeyed() -> None:
     code = """
 def second(number, frame):
@@ -175,9 +286,9 @@ def second(number, frame):
 def first(number, frame):
     signal.signal(signal.SIGUSR1, second)
 signal.signal(signal.SIGUSR1, first)
-with _process.signals_held():
+with _signals.held():
     os.kill(os.getpid(), signal.SIGUSR1)
-    _process.let_signals_in()
+    _signals.let_in()
 print(json.dumps(signal.getsignal(signal.SIGUSR1) is second))
 """
     assert run(code) is True
@@ -194,7 +305,7 @@ def fork():
         os._exit(0 if signal.getsignal(signal.SIGUSR1) is interrupt else 1)
     status.append(os.waitpid(child, 0)[1])
 status = []
-with _process.signals_held():
+with _signals.held():
     thread = threading.Thread(target=fork)
     thread.start()
     thread.join()

@@ -211,8 +211,8 @@ def test_each_machine_leaves_the_process_as_it_was(
     report = chain(name, state)
 
     assert report["changed"] == []
-    # A display keeps a connection and a pipe that hold it, a GLX context keeps its own connection.
-    assert report["new_files"] == (3 if over_xvfb else 0)
+    # A display keeps a connection, a pipe and a name, a GLX context keeps its own connection.
+    assert report["new_files"] == (4 if over_xvfb else 0)
     assert report["children"] == (["Xvfb"] if over_xvfb else [])
 
 

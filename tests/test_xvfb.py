@@ -80,7 +80,7 @@ warnings.simplefilter("ignore")
 class MesaGLX:
     name, vendor = "mesa-glx", None
     def create(self, request):
-        return over_xvfb("mesa", request.version)
+        return over_xvfb("mesa", request.version, request.until)
 ctx = moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
 with _display.shared() as display:
     pass
@@ -127,9 +127,12 @@ def test_the_server_ends_with_the_process(how: str) -> None:
     code, status, said = ENDS[how]
     for first in range(0, REPETITIONS, AT_ONCE):
         numbers = range(first, first + AT_ONCE)
-        running = [start(BEFORE[number % len(BEFORE)] + code) for number in numbers]
-        for process, server, name in running:
-            output, errors = process.communicate(timeout=30)
+        programs = [BEFORE[number % len(BEFORE)] + code for number in numbers]
+        running = [start(program) for program in programs]
+        for program, (process, server, name) in zip(programs, running, strict=True):
+            assert process.stdout is not None
+            child = process.stdout.readline() if FORKED in program else ""
+            errors = process.communicate(timeout=30)[1]
             try:
                 assert process.returncode == status
                 assert without_noise(errors).endswith(said)
@@ -138,8 +141,8 @@ def test_the_server_ends_with_the_process(how: str) -> None:
                 number = name.removeprefix(":")
                 assert not {path for path in sockets() if path.endswith(traces(number))}
             finally:
-                if output:
-                    os.kill(int(output), signal.SIGKILL)
+                if child:
+                    os.kill(int(child), signal.SIGKILL)
 
 
 def test_a_kill_at_any_moment_of_the_servers_start_leaves_nothing(python: Any) -> None:
@@ -206,6 +209,103 @@ def test_no_other_client_is_let_in() -> None:
     process.communicate("\n", timeout=20)
 
     assert other.stdout == "None\n"
+
+
+def test_nobody_else_can_answer_by_the_abstract_name_that_xcb_asks_first() -> None:
+    process, _, name = start(DISPLAY + "sys.stdin.readline()")
+    address = f"\0/tmp/.X11-unix/X{name.removeprefix(':')}"
+    with socket.socket(socket.AF_UNIX) as stranger:
+        with pytest.raises(OSError, match="Address already in use"):
+            stranger.bind(address)
+        with pytest.raises(ConnectionRefusedError):
+            stranger.connect(address)
+    process.communicate("\n", timeout=20)
+
+
+def test_a_number_whose_abstract_name_is_somebody_elses_is_drawn_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = iter([2, 3])
+    display = _xvfb.Display()
+    monkeypatch.setattr("secrets.randbelow", lambda _: next(drawn))
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind("\0/tmp/.X11-unix/X1002")
+        display.start()
+    display.stop()
+
+    assert display.name == ":1003"
+
+
+STRANGER = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind(sys.argv[1])
+    server.listen()
+    print("ready", flush=True)
+    connection, _ = server.accept()
+    print(len(connection.recv(1024)), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_server_of_another_user_is_told_no_cookie() -> None:
+    number = 70000 + os.getpid() % 5000
+    path = f"/tmp/.X11-unix/X{number}"
+    Path(path).parent.mkdir(mode=0o1777, exist_ok=True)
+    other = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", sys.executable]
+    stranger = subprocess.Popen([*other, "-c", STRANGER, path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == "ready\n"
+        with pytest.raises(_x11.RefusedError, match="somebody else answered in Xvfb's place"):
+            _x11.connect(number, b"c" * 16, until=0)
+        assert stranger.communicate(timeout=20)[0] == "0\n"
+    finally:
+        os.unlink(path)
+
+
+def test_a_server_that_was_stopped_is_not_waited_for_for_ever() -> None:
+    code = """
+import signal
+with ctx:
+    pass
+display.proc.send_signal(signal.SIGSTOP)
+try:
+    moderngl_colab.get_gpu_context(strategies=[MesaGLX()], timeout=1)
+except moderngl_colab.GPUContextError as error:
+    print(error.attempts[0].reason, flush=True)
+display.proc.send_signal(signal.SIGCONT)
+new = moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
+print(new.simple_framebuffer((1, 1)).read())
+"""
+    process, server, _ = start(CONTEXT + "sys.stdin.readline()" + code)
+    output, errors = process.communicate("\n", timeout=20)
+
+    assert output == "Xvfb did not answer within 1 s\nb'\\x00\\x00\\x00'\n"
+    assert (without_noise(errors), process.returncode) == ("", 0)
+    assert ended(server)
+
+
+@pytest.mark.parametrize("way", ["blocked", "ignored"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_the_server_ends_also_where_its_signals_are_kept_from_it(way: str, number: int) -> None:
+    """By the next one that serves: SIGTERM, SIGINT, and SIGKILL where neither does."""
+    kept = [signal.SIGTERM, signal.SIGINT][: 1 + (number == signal.SIGINT)]
+    code = f"import signal\nkept = {[int(one) for one in kept]}\n"
+    if way == "blocked":
+        code += "signal.pthread_sigmask(signal.SIG_BLOCK, kept)\n"
+    else:
+        code += "for one in kept: signal.signal(one, signal.SIG_IGN)\n"
+    process, server, name = start(code + CONTEXT + FORKED + "os.kill(os.getpid(), 9)")
+    assert process.stdout is not None
+    child = process.stdout.readline()
+    process.communicate(timeout=20)
+    try:
+        assert ended(server)
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+        for trace in (f"/tmp/.X{name[1:]}-lock", f"/tmp/.X11-unix/X{name[1:]}"):
+            Path(trace).unlink(missing_ok=True)
 
 
 def test_one_server_serves_the_process_and_listens_on_its_socket_only() -> None:
