@@ -21,11 +21,12 @@ export DEBIAN_FRONTEND = noninteractive
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test clean system-examples system-test
+.PHONY: help demo test audit clean system-examples system-test
 
 help:
 	@echo 'make demo    draw a first triangle and say what drew it'
 	@echo 'make test    run every check: ruff, mypy, and the tests against the built wheel'
+	@echo 'make audit   ask whether a dependency is known to be vulnerable; make test does it, too'
 	@echo 'make clean   remove what these made'
 	@echo
 	@echo 'demo and test install what is missing: into $(VENV), and, where root runs them, packages of'
@@ -39,6 +40,9 @@ test: $(VENV)/test
 	$(VENV)/bin/python -m ruff format --check
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+audit: $(VENV)/test
+	$(VENV)/bin/python tests/audit.py
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,26 +10,78 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["SilentError", "ask"]
+from moderngl_colab import _fork, _signals
+
+__all__ = ["NotAskedError", "SilentError", "ask"]
 
 _T = TypeVar("_T")
 
 _LONGEST = 10.0  # seconds
+_SLICE = 0.1  # seconds
 _MOMENT = 0.1  # seconds
 
 
 class SilentError(Exception):
-    """There was no answer in time, or nobody could be sent to wait for one."""
+    """There was no answer in time."""
 
 
-# Who is still waited for, and what was said of it then. No second thread is sent after the first.
-_silent: dict[str, tuple[threading.Thread, str]] = {}
+class NotAskedError(SilentError):
+    """Nobody could be sent to ask, or no time was left; it says nothing of who was to answer."""
+
+    late = False
+    """Whether no time was left."""
+
+
+class _Asking(threading.Thread):
+    """A question under way."""
+
+    def __init__(self, who: str, question: Callable[[], Any]) -> None:
+        super().__init__(name=f"moderngl_colab: {who}", daemon=True)
+        self.who = who
+        self.question = question
+        self.since = 0.0
+        self.ended = threading.Event()
+        self.answer: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.answer = self.question()
+        except BaseException as error:  # noqa: BLE001  - it is raised in the thread that asks
+            self.error = error
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Let the next question be asked."""
+        del _under_way[self.who]
+        self.ended.set()
+
+    def wait_for(self, until: float) -> None:
+        """Wait until it ends.
+
+        Raises:
+            SilentError: it does not in time, or has had 10 s already.
+        """
+        until = min(until, self.since + _LONGEST)
+        while not self.ended.wait(max(0.0, min(_SLICE, until - time.monotonic()))):
+            _signals.let_in()
+            if (now := time.monotonic()) >= until:
+                seconds = min(now - self.since, _LONGEST)
+                raise SilentError(f"{self.who} did not answer within {seconds:.2g} s")
+
+
+# By who is asked: one at a time, so that of those who never come back there is one, too.
+_under_way: dict[str, _Asking] = {}
+_fork.in_child(_under_way.clear)
 
 
 def ask(who: str, question: Callable[[], _T], until: float) -> _T:
     """The answer to a question, which a thread of its own asks; for 10 s at most.
+
+    While one is under way, the next one waits for its end. Signal handlers run meanwhile.
 
     Arguments:
         who: is asked, as an error calls it.
@@ -37,35 +89,41 @@ def ask(who: str, question: Callable[[], _T], until: float) -> _T:
         until: when to give up, in seconds of :func:`time.monotonic`.
 
     Raises:
-        SilentError: there is none in time, or a question from before still has none.
+        SilentError: there is none in time, or one from before still has none.
     """
-    if who in _silent and _silent[who][0].is_alive():
-        raise SilentError(_silent[who][1])
-    seconds = min(until - time.monotonic(), _LONGEST)
-    if seconds <= 0:
-        raise SilentError(f"{who} was not asked, for no time was left")
-    answers: list[_T] = []
-    errors: list[BaseException] = []
+    until = min(until, time.monotonic() + _LONGEST)
+    mine = _Asking(who, question)
+    while (first := _begun(mine, until)) is not mine:
+        first.wait_for(until)
+    mine.wait_for(until)
+    _see_off(mine)
+    if mine.error is not None:
+        raise mine.error
+    answer: _T = mine.answer
+    return answer
 
-    def wait() -> None:
-        try:
-            answers.append(question())
-        except BaseException as error:  # noqa: BLE001  - it is raised in the thread that asks
-            errors.append(error)
 
-    thread = threading.Thread(target=wait, name=f"moderngl_colab: {who}", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:  # The system has no more of them, or Python is about to end.
-        raise SilentError(f"{who} was not asked: {error}") from error
-    thread.join(seconds)
-    if thread.is_alive():
-        _silent[who] = thread, f"{who} did not answer within {seconds:.2g} s"
-        raise SilentError(_silent[who][1])
-    _see_off(thread)
-    if errors:
-        raise errors[0]
-    return answers[0]
+def _begun(mine: _Asking, until: float) -> _Asking:
+    """Begin, unless another one is under way; the one that is.
+
+    Raises:
+        NotAskedError: no time is left, or there can be no thread.
+    """
+    mine.since = time.monotonic()
+    if mine.since >= until:
+        error = NotAskedError(f"{mine.who} was not asked, for no time was left")
+        error.late = True
+        raise error
+    # What an interrupt left half begun would be waited for in vain.
+    with _signals.held():
+        first = _under_way.setdefault(mine.who, mine)
+        if first is mine:
+            try:
+                mine.start()
+            except RuntimeError as refusal:  # No more of them, or Python is about to end.
+                mine.end()
+                raise NotAskedError(f"{mine.who} was not asked: {refusal}") from refusal
+    return first
 
 
 def _see_off(thread: threading.Thread) -> None:

@@ -13,7 +13,7 @@ import secrets
 import stat
 from collections.abc import Mapping
 
-from moderngl_colab import _glvnd
+from moderngl_colab import _glvnd, _trust
 
 __all__ = ["CacheError", "icd"]
 
@@ -79,7 +79,7 @@ def _private_folder(home: str) -> int:
     # O_PATH asks for no right to read: a umask may have kept that from us.
     parent = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _check(home, os.fstat(parent))
+        _check(home)
         with contextlib.suppress(FileExistsError):
             os.mkdir(_glvnd.OWN_FOLDER, _OURS, dir_fd=parent)
         flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,23 +104,30 @@ def _private_folder(home: str) -> int:
 
 def _make(folder: str) -> None:
     """Make a folder and those above it, each for this user alone, where they are not there."""
-    if os.path.isdir(folder):
-        return
-    if os.path.lexists(folder):
-        raise OSError(f"{folder} is no folder")
-    _make(os.path.dirname(folder))
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, _OURS)
-        os.chmod(folder, _OURS)  # A umask may have left less.
+    absent = []
+    while not _is_folder(folder):
+        if os.path.lexists(folder):
+            raise OSError(f"{folder} is no folder")
+        absent.append(folder)
+        folder = os.path.dirname(folder)
+    _check(folder)
+    for each in reversed(absent):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(each, _OURS)
+            os.chmod(each, _OURS)  # A umask may have left less.
 
 
-def _check(home: str, status: os.stat_result) -> None:
-    """Refuse a folder in which others could put one of their own in the place of ours."""
-    if status.st_uid not in (0, os.geteuid()):
-        raise OSError(f"{home} belongs to user {status.st_uid}")
-    # A group is let in: many systems give each user one of his own, and a umask to match.
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise OSError(f"{home} can be written to by everybody")
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _check(folder: str) -> None:
+    """Refuse one that others could replace: they would choose what programs read in it."""
+    if (found := _trust.breach(folder)) is not None:
+        raise OSError(str(found))
 
 
 def _is_whole(folder: int, name: str, content: bytes) -> bool:

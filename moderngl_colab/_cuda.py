@@ -57,14 +57,14 @@ def visible(environ: Mapping[str, str]) -> tuple[int | str, ...] | None:
     if value is None:
         return None
     kind = next((kind for kind in _IDS if value.startswith(kind)), None)
-    named: list[int | str] = []
+    named: dict[int | str, None] = {}
     for entry in value.split(","):
         gpu = _ordinal(entry) if kind is None else entry if entry.startswith(kind) else None
         if gpu in named:
             return ()
         if gpu is None:
             break
-        named.append(gpu)
+        named[gpu] = None
     return tuple(named)
 
 

@@ -1,18 +1,9 @@
-"""Where NVIDIA's userland is, and its version.
-
-Containers mount the driver where the loader does not look, and images bring a second one of
-another version. So the directories are searched here, in this order:
-
-1. ``MODERNGL_COLAB_DRIVER_DIR``, the user's word;
-2. ``LD_LIBRARY_PATH``, as it is now (the loader read it when the process started);
-3. the directories the loader's cache names for it, ``/etc/ld.so.cache``;
-4. ``/usr/lib64-nvidia`` (Colab), ``/usr/local/nvidia/lib64`` and ``lib`` (GKE, Kaggle);
-5. the distribution's: multiarch, ``/usr/lib64``, ``nvidia/current`` (Debian's alternatives),
-   ``/usr/lib/nvidia-*`` (Ubuntu until 18.04), ``/run/opengl-driver/lib`` (NixOS);
-6. ``/.singularity.d/libs`` (Apptainer ``--nv``).
+"""Which of NVIDIA's libraries are used, and their version.
 
 Of several copies the one whose version equals the kernel module's is taken: no other can work,
 since the two halves of the driver speak a private protocol that changes with each release.
+
+Where this process's own loader would not look, a library that others could replace is passed over.
 """
 
 from __future__ import annotations
@@ -20,26 +11,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from moderngl_colab import _files, _kernel, _loader, _process
+from moderngl_colab import _files, _kernel, _loader, _process, _trust
+from moderngl_colab._places import DIRECTORY_VARIABLE, VENDOR_LIBRARIES, Place, places
 
 __all__ = [
     "DIRECTORY_VARIABLE",
     "NONE",
     "VENDOR_LIBRARIES",
     "Copy",
+    "Exposed",
     "Userland",
     "copies",
+    "exposed",
     "find",
 ]
-
-DIRECTORY_VARIABLE = "MODERNGL_COLAB_DRIVER_DIR"
-
-VENDOR_LIBRARIES = ("EGL", "GLX")
 
 _SIBLINGS: Mapping[str, tuple[str, ...]] = {
     # In an order in which each one's own needs are open before it: glsi is needed by eglcore, tls
@@ -59,6 +48,14 @@ class Copy(NamedTuple):
     library: str
     """``"EGL"`` or ``"GLX"``."""
     path: str
+
+
+class Exposed(NamedTuple):
+    """A library that is passed over, because others could replace it."""
+
+    path: str
+    breach: _trust.Breach
+    """By what they could."""
 
 
 class Userland(NamedTuple):
@@ -108,6 +105,12 @@ class Userland(NamedTuple):
 NONE = Userland(None, {}, {}, None)
 
 
+class _Found(NamedTuple):
+    userland: Userland
+    copies: tuple[Copy, ...]
+    exposed: tuple[Exposed, ...]
+
+
 def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
     """The copy of the userland to use.
 
@@ -119,9 +122,7 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
         The first copy whose version equals the kernel module's, else the first one there is;
         none in a process whose real and effective ids differ.
     """
-    if not _process.may_steer_loader():
-        return NONE
-    return _search(_dated(environ, root), _kernel.version(root))
+    return _found(environ, root).userland if _process.may_steer_loader() else NONE
 
 
 def copies(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[Copy, ...]:
@@ -131,60 +132,50 @@ def copies(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[Co
         environ: as for :func:`find`.
         root: as for :func:`find`.
     """
-    return _copies(_dated(environ, root), _kernel.version(root))
+    return _found(environ, root).copies
+
+
+def exposed(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[Exposed, ...]:
+    """The libraries that the search passed over, because others could replace them.
+
+    Arguments:
+        environ: as for :func:`find`.
+        root: as for :func:`find`.
+    """
+    return _found(environ, root).exposed
+
+
+def _found(environ: Mapping[str, str], root: str) -> _Found:
+    found = _search(places(environ, root), _kernel.version(root))
+    if found.exposed:  # What mends that need not change the directory itself.
+        _search.cache_clear()
+    return found
 
 
 @lru_cache(maxsize=4)
-def _search(dated: tuple[tuple[str, int], ...], kernel: str | None) -> Userland:
-    """Look into directories; again when one of them, named with its last change, has changed."""
-    directories = tuple(path for path, _ in dated)
+def _search(places: tuple[Place, ...], kernel: str | None) -> _Found:
+    """Look into directories; again when one of them has changed."""
+    exposed: list[Exposed] = []
+    copies: dict[str, Copy] = {}
+    for place in places:
+        for copy in _vendor_libraries(place, kernel, exposed):
+            copies.setdefault(os.path.realpath(copy.path), copy)
     versions: dict[str | None, dict[str, str]] = {}
-    for copy in _copies(dated, kernel):
+    for copy in copies.values():
         versions.setdefault(copy.version, {}).setdefault(copy.library, copy.path)
     version = kernel if kernel in versions else next(iter(versions), None)
     names = dict.fromkeys(name for needs in _SIBLINGS.values() for name in needs)
     siblings = {
         name: sibling
         for name in (names if versions else ())
-        if (sibling := _first_file(directories, f"libnvidia-{name}.so.{version}")) is not None
+        if (sibling := _first_file(places, f"libnvidia-{name}.so.{version}", exposed)) is not None
     }
-    nvml = _first_file(directories, f"libnvidia-ml.so.{version or kernel}")
-    return Userland(version, versions.get(version, {}), siblings, nvml)
+    nvml = _first_file(places, f"libnvidia-ml.so.{version or kernel}", exposed)
+    userland = Userland(version, versions.get(version, {}), siblings, nvml)
+    return _Found(userland, tuple(copies.values()), tuple(exposed))
 
 
-@lru_cache(maxsize=4)
-def _copies(dated: tuple[tuple[str, int], ...], kernel: str | None) -> tuple[Copy, ...]:
-    found: dict[str, Copy] = {}
-    for directory, _ in dated:
-        for copy in _vendor_libraries(directory, kernel):
-            found.setdefault(os.path.realpath(copy.path), copy)
-    return tuple(found.values())
-
-
-def _directories(environ: Mapping[str, str], root: str) -> Iterator[str]:
-    if own := environ.get(DIRECTORY_VARIABLE):
-        with contextlib.suppress(OSError):  # A relative one, in a folder that is gone.
-            yield os.path.abspath(os.path.expanduser(own))
-    yield from _loader.library_path(environ)
-    for library in VENDOR_LIBRARIES:
-        yield from map(os.path.dirname, _loader.cached(f"lib{library}_nvidia.so.0", root))
-    multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
-    known = (
-        "usr/lib64-nvidia",
-        "usr/local/nvidia/lib64",
-        "usr/local/nvidia/lib",
-        multiarch,
-        "usr/lib64",
-        f"{multiarch}/nvidia/current",
-        "usr/lib/nvidia/current",
-        *(f"usr/lib/{name}" for name in reversed(_files.names(f"{root}/usr/lib", "nvidia-"))),
-        "run/opengl-driver/lib",
-        ".singularity.d/libs",
-    )
-    yield from (os.path.join(root, name) for name in known)
-
-
-def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[Copy]:
+def _vendor_libraries(place: Place, kernel: str | None, exposed: list[Exposed]) -> Iterator[Copy]:
     """Each vendor library in a directory.
 
     The file that bears the kernel module's version is looked for by name too: where an image
@@ -193,9 +184,24 @@ def _vendor_libraries(directory: str, kernel: str | None) -> Iterator[Copy]:
     for library in VENDOR_LIBRARIES:
         suffixes = ("0",) if kernel is None else (kernel, "0")
         for suffix in suffixes:
-            path = os.path.join(directory, f"lib{library}_nvidia.so.{suffix}")
-            if _loader.loadable(path):
+            path = os.path.join(place.path, f"lib{library}_nvidia.so.{suffix}")
+            if _usable(path, place, exposed):
                 yield Copy(_version_of(path), library, path)
+
+
+def _usable(path: str, place: Place, exposed: list[Exposed]) -> bool:
+    """Whether a library can be opened, and may be; what may not is added to `exposed`."""
+    if not _loader.loadable(path):
+        return False
+    if place.loaders:
+        return True
+    try:
+        found = _trust.breach(path)
+    except OSError:  # It is gone.
+        return False
+    if found is not None:
+        exposed.append(Exposed(path, found))
+    return found is None
 
 
 def _version_of(path: str) -> str | None:
@@ -209,20 +215,8 @@ def _version_of(path: str) -> str | None:
     return None
 
 
-def _first_file(directories: tuple[str, ...], name: str) -> str | None:
-    paths = (os.path.join(directory, name) for directory in directories)
-    return next(filter(_loader.loadable, paths), None)
-
-
-def _dated(environ: Mapping[str, str], root: str) -> tuple[tuple[str, int], ...]:
-    directories = {path: _changed(path) for path in _directories(environ, root)}
-    return tuple((path, when) for path, when in directories.items() if when is not None)
-
-
-def _changed(folder: str) -> int | None:
-    """When a directory's list of names was last changed, in nanoseconds; None if there is none."""
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return None
-    return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else None
+def _first_file(places: tuple[Place, ...], name: str, exposed: list[Exposed]) -> str | None:
+    for place in places:
+        if _usable(path := os.path.join(place.path, name), place, exposed):
+            return path
+    return None

@@ -138,9 +138,9 @@ class LibEGL:
             string = self._extension("eglQueryDeviceStringEXT", c_char_p, c_void_p, c_int32)
             handles, count = (c_void_p * _MOST_DEVICES)(), c_int32(0)
             self._check("eglQueryDevicesEXT", query(_MOST_DEVICES, handles, byref(count)))
+            listed = enumerate(handles[: max(count.value, 0)])  # -1 would be all but the last.
             self._devices = tuple(
-                _egl_devices.described(number, handle or 0, string)
-                for number, handle in enumerate(handles[: count.value])
+                _egl_devices.described(place, at, string) for place, at in listed if at
             )
         return self._devices
 

@@ -52,7 +52,7 @@ def names(folder: str, prefix: str = "") -> list[str]:
     """The names in a folder that begin so, sorted; none where it cannot be listed."""
     try:
         return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL is in no path.
         return []
 
 

@@ -88,6 +88,8 @@ def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
 
     What this library gives to other programs is no choice of the user's.
     """
+    if not _process.may_steer_loader():  # libglvnd reads them by secure_getenv(3).
+        return None
     # libglvnd takes the first of the two that is there, an empty one too.
     if FILENAMES_VARIABLE in environ and not _is_ours(environ[FILENAMES_VARIABLE]):
         return FILENAMES_VARIABLE
@@ -96,6 +98,8 @@ def user_choice(environ: Mapping[str, str] = os.environ) -> str | None:
 
 def glx_choice(environ: Mapping[str, str] = os.environ) -> str | None:
     """The name of the variable by which GLX's vendor was chosen, or None."""
+    if not _process.may_steer_loader():
+        return None
     # libglvnd takes the first of the two that is there, for the first screen.
     return next((v for v in (FORCED_GLX_VARIABLE, GLX_VARIABLE) if v in environ), None)
 

@@ -51,7 +51,7 @@ class Node(NamedTuple):
     @property
     def is_gpu(self) -> bool:
         """Whether it is one GPU's own, ``/dev/nvidia0`` and so on."""
-        return os.path.basename(self.path).removeprefix(_GPU).isdecimal()
+        return _is_number(os.path.basename(self.path).removeprefix(_GPU))
 
 
 def module(root: str = "/") -> KernelModule | None:
@@ -79,7 +79,7 @@ def nodes(root: str = "/") -> tuple[Node, ...]:
     folder = os.path.join(root, "dev")
     found = [name for name in _CONTROL if os.path.exists(os.path.join(folder, name))]
     numbers = (name.removeprefix(_GPU) for name in _files.names(folder, _GPU))
-    found += [f"{_GPU}{n}" for n in sorted(filter(str.isdecimal, numbers), key=int)]
+    found += [f"{_GPU}{n}" for n in sorted(filter(_is_number, numbers), key=int)]
     found += [f"dri/{name}" for name in _files.names(os.path.join(folder, "dri"), "renderD")]
     found += ["dxg"] if os.path.exists(os.path.join(folder, "dxg")) else []
     return tuple(_node(os.path.join(folder, name)) for name in found)
@@ -117,8 +117,13 @@ def is_version(text: str) -> bool:
     """Whether it is written as NVIDIA's versions are, ``535.98`` or ``550.54.15``."""
     numbers = text.split(".")
     return len(numbers) in (2, 3) and all(
-        number.isdecimal() and len(number) <= _DIGITS for number in numbers
+        _is_number(number) and len(number) <= _DIGITS for number in numbers
     )
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one in the kernel's digits; to Python those of every script are decimal."""
+    return text.isascii() and text.isdecimal()
 
 
 def _node(path: str) -> Node:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from moderngl_colab import _files
 
-__all__ = ["PATH_VARIABLE", "cached", "library_path", "loadable", "where"]
+__all__ = [
+    "PATH_VARIABLE",
+    "answer_for",
+    "at_the_start",
+    "cached",
+    "library_path",
+    "loadable",
+    "searched",
+    "where",
+]
 
 PATH_VARIABLE = "LD_LIBRARY_PATH"
 
@@ -22,6 +31,45 @@ def library_path(environ: Mapping[str, str] = os.environ) -> list[str]:
     """
     entries = environ.get(PATH_VARIABLE, "").replace(";", ":").split(":")
     return list(filter(os.path.isabs, entries))
+
+
+def searched(root: str = "/") -> frozenset[str]:
+    """The directories in which this process's own loader looks, beside those of its cache."""
+    return frozenset((*at_the_start(), *_defaults(root)))
+
+
+def at_the_start() -> tuple[str, ...]:
+    """What ``LD_LIBRARY_PATH`` named when the process began: later changes reach no loader.
+
+    In a process that answers for another one, what it named in both.
+    """
+    return tuple(folder for folder in _from_the_start() if all(folder in of for of in _askers))
+
+
+def answer_for(started_with: Iterable[str]) -> None:
+    """Trust no more folders than the process that this one answers for.
+
+    Arguments:
+        started_with: its :func:`at_the_start`.
+    """
+    _askers.append(frozenset(started_with))
+
+
+_askers: list[frozenset[str]] = []
+
+
+@functools.cache
+def _from_the_start() -> tuple[str, ...]:
+    pairs = (entry.partition(b"=") for entry in _files.read("/proc/self/environ").split(b"\0"))
+    environ = {name: value for name, _, value in pairs}
+    given = os.fsdecode(environ.get(os.fsencode(PATH_VARIABLE), b""))
+    return tuple(library_path({PATH_VARIABLE: given}))
+
+
+def _defaults(root: str) -> tuple[str, ...]:
+    multiarch = f"{os.uname().machine}-linux-gnu"
+    places = (f"lib/{multiarch}", f"usr/lib/{multiarch}", "lib64", "usr/lib64", "lib", "usr/lib")
+    return tuple(os.path.join(root, place) for place in places)
 
 
 def cached(name: str, root: str = "/") -> list[str]:
@@ -61,11 +109,9 @@ def where(name: str, environ: Mapping[str, str] = os.environ, root: str = "/") -
     Returns:
         The absolute path, or None.
     """
-    multiarch = f"{os.uname().machine}-linux-gnu"
-    places = (f"lib/{multiarch}", f"usr/lib/{multiarch}", "lib64", "usr/lib64", "lib", "usr/lib")
     candidates = [os.path.join(folder, name) for folder in library_path(environ)]
     candidates += cached(name, root)
-    candidates += [os.path.join(root, place, name) for place in places]
+    candidates += [os.path.join(folder, name) for folder in _defaults(root)]
     return next(filter(loadable, candidates), None)
 
 

@@ -93,6 +93,8 @@ def ask_here(library: str | None = None) -> Answer:
             return Answer(driver=_text(pynvml.nvmlSystemGetDriverVersion), gpus=gpus)
     except pynvml.NVMLError as error:
         return _refused(error)
+    except pynvml.NVMLLibraryMismatchError as error:
+        return Answer(error=f"NVML: {error}")
 
 
 def used(uuid: str, library: str | None = None) -> tuple[int, int, int | None] | None:
@@ -126,7 +128,7 @@ def _used(uuid: str, library: str | None) -> tuple[int, int, int | None] | None:
             if not 0 < memory.total < _MOST_MEMORY:
                 return None
             return memory.total, memory.used, _own(gpu)
-    except (pynvml.NVMLError, ValueError):
+    except _refusals():
         return None
 
 
@@ -164,7 +166,8 @@ def _refused(error: Any) -> Answer:
     try:
         words = str(error)
     except ValueError:  # NVML names a code that pynvml does not know, and not in UTF-8.
-        words = "an error without a name"
+        words = ""
+    words = words if words.isprintable() and words else "an error without a name"
     return Answer(error=f"NVML: {words} ({error.value})", code=error.value)
 
 
@@ -193,13 +196,21 @@ def _pci(handle: Any) -> str | None:
 
 
 def _said(question: Callable[..., Any], *handles: Any) -> Any:
-    """The answer to a question; None where NVML refuses it, or its text is not UTF-8."""
-    import pynvml
-
+    """The answer to a question; None where NVML refuses it, or talks nonsense."""
     try:
         return question(*handles)
-    except (pynvml.NVMLError, ValueError):
+    except _refusals():
         return None
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    import pynvml
+
+    # The driver is older than what pynvml asks it for; that is no NVMLError.
+    older = pynvml.NVMLLibraryMismatchError
+    # Text that is not UTF-8, and lists that are shorter, or far longer, than they were said to be.
+    nonsense = (ValueError, IndexError, MemoryError)
+    return (pynvml.NVMLError, older, *nonsense)
 
 
 def _text(question: Callable[..., Any], *handles: Any) -> str | None:

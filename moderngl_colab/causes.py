@@ -7,6 +7,8 @@ findings are made of is imported where one is made: a context that comes out wel
 from __future__ import annotations
 
 import ctypes
+import errno
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,12 @@ __all__ = [
     "unloadable",
     "xvfb_failed",
 ]
+
+# What lifts the limits that the system's refusals are of.
+_LIMITS = {
+    errno.EMFILE: 'ulimit -n "$(ulimit -Hn)" before the program allows it more open files',
+    errno.EAGAIN: 'ulimit -u "$(ulimit -Hu)" before the program allows it more processes',
+}
 
 
 def no_gpu() -> StrategyUnavailable | None:
@@ -138,8 +146,11 @@ def xvfb_failed(error: Exception) -> StrategyFailed:
 
     machine = glance()
     if not isinstance(error, _xvfb.XvfbError):
+        code = error.errno if isinstance(error, OSError) else None
         reason = f"Xvfb could not be used: {error}"
-        return StrategyFailed(reason, remedy=install(machine, "xkb"), cause="xvfb-start")
+        return StrategyFailed(reason, remedy=_LIMITS.get(code or 0), cause="xvfb-start")
+    if isinstance(error, _xvfb.XvfbTimeoutError):  # The chain knows how much time there was.
+        return StrategyFailed(str(error), cause="xvfb-start", said=error.said)
     if isinstance(error, _xvfb.XvfbPlaceError):
         return StrategyFailed(str(error), remedy=give_tmp(machine), cause="xvfb-start")
     return StrategyFailed(
@@ -187,7 +198,10 @@ def _obstacle(machine: Machine, library: Library) -> Finding | None:
 
 
 def not_listed(
-    driver: _driver.Userland, observed: str, error: OSError | None = None
+    driver: _driver.Userland,
+    observed: str,
+    error: OSError | None = None,
+    until: float = math.inf,
 ) -> StrategyUnavailable:
     """Why libEGL lists no NVIDIA device, the decisive cause first.
 
@@ -195,6 +209,7 @@ def not_listed(
         driver: the userland that was offered to it.
         observed: what is to be said if nothing on the machine explains it.
         error: what the loader said, where libEGL_nvidia could not be opened.
+        until: when to give up waiting for NVML, in seconds of :func:`time.monotonic`.
     """
     if (absent := _no_gpu()) is not None:
         return _unavailable(absent)
@@ -207,7 +222,7 @@ def not_listed(
         return _unavailable(known)
     if error is not None:
         return _unavailable(userland.unloadable(machine, error))
-    asked, nvml = _with_nvml(machine)
+    asked, nvml = _with_nvml(machine, until)
     if (known := _explanation(asked)) is not None:
         return _unavailable(known)
     return StrategyUnavailable(
@@ -218,7 +233,10 @@ def not_listed(
 
 
 def refused(
-    error: StrategyFailed, driver: _driver.Userland, cause: str = "driver-refused"
+    error: StrategyFailed,
+    driver: _driver.Userland,
+    cause: str = "driver-refused",
+    until: float = math.inf,
 ) -> StrategyFailed:
     """A refusal of NVIDIA's driver, with what NVML has to say on it.
 
@@ -226,11 +244,12 @@ def refused(
         error: what the driver answered.
         driver: the userland that was asked.
         cause: the code for the case that nothing else explains it.
+        until: as for :func:`not_listed`.
     """
     from moderngl_colab.remedies import ASK_SMI
     from moderngl_colab.survey import look
 
-    machine, nvml = _with_nvml(look()._replace(userland=driver))
+    machine, nvml = _with_nvml(look()._replace(userland=driver), until)
     if (known := _explanation(machine)) is not None:
         reason = f"{error.reason}; {known.summary}"
         return StrategyFailed(reason, remedy=known.remedy, cause=known.code)
@@ -244,11 +263,11 @@ def _explanation(machine: Machine) -> Finding | None:
     return hardware.mig(machine) or hardware.gvisor(machine) or hardware.jetson(machine)
 
 
-def _with_nvml(machine: Machine) -> tuple[Machine, _nvml.Answer]:
+def _with_nvml(machine: Machine, until: float) -> tuple[Machine, _nvml.Answer]:
     from moderngl_colab import _nvml
     from moderngl_colab.machine import Examined, Trial
 
-    nvml = _nvml.ask(machine.userland.nvml)
+    nvml = _nvml.ask(machine.userland.nvml, until)
     # It was tried, or nobody would ask.
     trial = Trial("egl", Outcome.FAILED, "")
     return machine._replace(examined=Examined(nvml=nvml), trials=(trial,)), nvml

@@ -75,14 +75,15 @@ def first_verified(asked: Options) -> Winner:
     for position, strategy in enumerate(asked.chain):
         started = time.perf_counter()
         _log("debug", "%s: trying", strategy.name)
+        request = _with_its_time(asked, position)
         try:
-            request = _with_its_time(asked, position, attempts)
+            _refuse_late(asked, attempts)
             _probe(strategy, request, asked)
             context = strategy.create(request)
             strings = _verified(context, strategy, asked)
         except StrategyError as error:
             seconds = time.perf_counter() - started
-            seen = (error.outcome, error.reason, error.remedy, error.cause)
+            seen = (error.outcome, error.reason, _remedy(error, request, asked), error.cause)
             attempts.append(Attempt(strategy.name, *seen, seconds, error.said))
             _log("debug", "%s", attempts[-1])
             continue
@@ -99,31 +100,45 @@ def first_verified(asked: Options) -> Winner:
     attempts += _left_out(asked.chain)
     where = "" if asked.allow_software else " on a GPU"
     version = gl.spelled(asked.request.version)
-    late = any(attempt.cause == "timeout" for attempt in attempts)
+    more = allow_more(asked.timeout)
+    said = any(attempt.remedy == more for attempt in attempts)
+    late = said or asked.request.until <= time.monotonic()
     within = f" within {asked.timeout:g} s" if late else ""
     none = GPUContextError(
         f"no OpenGL {version} context{where} could be made{within}:", tuple(attempts)
     )
-    none.cause = "timeout" if late else None
+    if late:
+        none.cause, none.remedy = "timeout", None if said else more
     raise none
 
 
-def _with_its_time(asked: Options, position: int, before: Sequence[Attempt]) -> Request:
-    """What is asked of a strategy: it may wait for its share of what is left, the last for all.
-
-    Raises:
-        StrategyUnavailable: nothing is left.
-    """
+def _with_its_time(asked: Options, position: int) -> Request:
+    """What is asked of a strategy: it may wait for its share of what is left, the last for all."""
     now = time.monotonic()
     left = asked.request.until - now
-    if left > 0:
-        return asked.request._replace(until=now + left / (len(asked.chain) - position))
+    return asked.request._replace(until=now + left / (len(asked.chain) - position))
+
+
+def _remedy(error: StrategyError, request: Request, asked: Options) -> str | None:
+    """What mends an error; more time, where a known cause has no other and its share is gone."""
+    if error.remedy is None and error.cause is not None and request.until <= time.monotonic():
+        return allow_more(asked.timeout)
+    return error.remedy
+
+
+def _refuse_late(asked: Options, before: Sequence[Attempt]) -> None:
+    """Raise where no time is left.
+
+    Raises:
+        StrategyUnavailable: none is.
+    """
+    if asked.request.until > time.monotonic():
+        return
     spent = {attempt.strategy: attempt.seconds for attempt in before}
-    spent["another thread's call"] = asked.timeout - sum(spent.values())
-    most = max(spent, key=lambda name: spent[name])
+    most = max(spent, key=lambda name: spent[name], default="")
+    by = f"by {most}" if before and spent[most] > asked.timeout / 2 else "before"
     raise StrategyUnavailable(
-        f"it was not tried: the time limit of {asked.timeout:g} s was used up by {most}",
-        remedy=allow_more(asked.timeout),
+        f"it was not tried: the time limit of {asked.timeout:g} s was used up {by}",
         cause="timeout",
     )
 

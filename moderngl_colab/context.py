@@ -54,7 +54,8 @@ def get_gpu_context(
             draws and its pixels are read, so that a driver which crashes or hangs does it there,
             and the next strategy serves. Whether the driver stands that is kept in mind, for calls
             that ask for the same in the same environment. Strategies of your own are not tried
-            there. Default: ``MODERNGL_COLAB_PROBE`` (``0`` or ``1``), else no.
+            there. A frozen program, and one whose real and effective ids differ, has no such
+            process, and is refused. Default: ``MODERNGL_COLAB_PROBE`` (``0`` or ``1``), else no.
         standalone: True, as it always is here.
         share: False; a context of ours shares nothing.
         backend: ``"egl"`` or None, without effect; `strategies` chooses the way.
@@ -68,7 +69,8 @@ def get_gpu_context(
         GPUContextError: no context that satisfies the caller could be made; the message lists
             every attempt, what was observed and what mends it.
             So it is where nothing tells which of several GPUs is the one that is meant. Where
-            the time ran out its ``cause`` is ``"timeout"``.
+            the call's time was used up, or kept a strategy from being tried, its ``cause`` is
+            ``"timeout"`` and the headline names the limit; each attempt keeps its own cause.
         ForkedProcessError: NVIDIA's driver was used before this process was forked.
         TypeError: an argument of a wrong type, or an unknown setting.
         ValueError: an argument or a variable of an impossible value.

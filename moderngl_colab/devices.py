@@ -6,6 +6,7 @@ EGL lists GPUs in an order of its own and takes no notice of ``CUDA_VISIBLE_DEVI
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -54,16 +55,17 @@ class SeveralError(Exception):
     """A certain one of several GPUs is meant."""
 
 
-def spelled(device: object, source: str) -> str:
+def spelled(device: object, source: str, until: float = math.inf) -> str:
     """A device that a user named, as ``"cuda:1"``, ``"GPU-57a2d1"`` or ``"pci:0000:0f:00.0"``.
 
     Arguments:
         device: an int, or anything whose ``str()`` is one of these, such as a ``torch.device``.
         source: how the error calls it.
+        until: when to give up waiting for NVML, in seconds of :func:`time.monotonic`.
 
     Raises:
         TypeError: it is a bool.
-        ValueError: it is none of these.
+        ValueError: it is none of these; the GPUs that there are are listed, if NVML tells them.
     """
     if isinstance(device, bool):
         raise TypeError(f"{source}={device!r}: {_POSSIBLE}")
@@ -76,7 +78,7 @@ def spelled(device: object, source: str) -> str:
     if kind.lower() == "pci" and (pci := _kernel.pci_address(address)) is not None:
         return f"pci:{pci}"
     what = "a MIG slice has no graphics; " if text.startswith("MIG-") else ""
-    raise ValueError(f"{source}={quoted(text)}: {what}{_POSSIBLE}{_listing()}")
+    raise ValueError(f"{source}={quoted(text)}: {what}{_POSSIBLE}{_listing(until)}")
 
 
 def named(device: str) -> str:
@@ -202,9 +204,9 @@ def _there_are(gpus: Sequence[Given]) -> str:
     return "\n".join([f"; it has {len(gpus)}{why}:", *(f"  {gpu}" for gpu in gpus)])
 
 
-def _listing() -> str:
+def _listing(until: float) -> str:
     """The GPUs of this machine, as far as NVML tells them."""
-    gpus = _nvml.ask(_driver.find().nvml).gpus
+    gpus = _nvml.ask(_driver.find().nvml, until).gpus
     facts = ((gpu.name, gpu.uuid, gpu.pci and f"pci:{gpu.pci}") for gpu in gpus)
     lines = (f"  {'  '.join(filter(None, each))}" for each in facts)
     return "\n".join([f"; of GPUs there are {len(gpus)}:", *lines]) if gpus else ""

@@ -121,7 +121,8 @@ class GPUContextError(RuntimeError):
     """
 
     cause: str | None = None
-    """A stable code for what kept strategies from being tried; None where they were."""
+    """A stable code for what kept strategies from being tried, or ``"timeout"`` where the call's
+    time was used up; else None."""
     remedy: str | None = None
     """What mends that."""
 

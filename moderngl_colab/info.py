@@ -170,7 +170,8 @@ def visible_gpus() -> tuple[GPU, ...]:
         from moderngl_colab.remedies import ASK_SMI
 
         error = GPUContextError(f"which GPUs this process was given cannot be told: {silence}")
-        error.cause, error.remedy = "driver-hang", ASK_SMI
+        if not isinstance(silence, _bounded.NotAskedError):
+            error.cause, error.remedy = "driver-hang", ASK_SMI
         raise error from silence
     memory = {gpu.uuid: gpu.memory_total for gpu in answer.gpus if gpu.uuid is not None}
     try:

@@ -134,6 +134,8 @@ class Machine(NamedTuple):
     """Every copy of NVIDIA's vendor libraries."""
     userland: _driver.Userland = _driver.NONE
     """The copy that is used."""
+    exposed: tuple[_driver.Exposed, ...] = ()
+    """The libraries of NVIDIA's that are passed over, because others could replace them."""
     loader: Mapping[str, str] = {}
     """NVIDIA's libraries that the loader of a fresh process finds by name, with their paths; for
     a file of :attr:`userland`, the path that it has there."""

@@ -8,9 +8,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, TypedDict
 
-from moderngl_colab.errors import GPUContextError
+from moderngl_colab.errors import GPUContextError, quoted
 from moderngl_colab.strategies import DEFAULT_STRATEGIES, Request, Strategy
 
 __all__ = [
@@ -111,7 +111,7 @@ def options(
     seconds = _seconds(settings.get("timeout"))
     until = time.monotonic() + seconds
     return Options(
-        Request(_version(require), index, _device(device, index), until),
+        Request(_version(require), index, _device(device, index, until), until),
         _chain(strategies),
         _switch("allow_software", allow_software, SOFTWARE_VARIABLE, otherwise=True),
         seconds,
@@ -119,15 +119,15 @@ def options(
     )
 
 
-def _device(device: object, index: int | None) -> str | None:
+def _device(device: object, index: int | None, until: float) -> str | None:
     if device is not None and index is not None:
         raise ValueError(
             f"device={str(device)!r} and device_index={index}: a GPU is named by one of them"
         )
-    return None if index is not None else named_device(device, os.environ)
+    return None if index is not None else named_device(device, os.environ, until)
 
 
-def named_device(device: object, environ: Mapping[str, str]) -> str | None:
+def named_device(device: object, environ: Mapping[str, str], until: float = math.inf) -> str | None:
     """The GPU that the caller names, or else our variable; None where neither does.
 
     Raises:
@@ -141,7 +141,7 @@ def named_device(device: object, environ: Mapping[str, str]) -> str | None:
         return None
     from moderngl_colab.devices import spelled  # Few name one.
 
-    return spelled(device, source)
+    return spelled(device, source, until)
 
 
 def _version(require: int | None) -> int:
@@ -174,24 +174,28 @@ def _switch(name: str, value: bool | None, variable: str, *, otherwise: bool) ->
     try:
         return _SWITCHES[text.lower()]
     except KeyError:
-        raise ValueError(f"{variable}={text}: 0 or 1 is possible") from None
+        raise ValueError(f"{variable}={quoted(text)}: 0 or 1 is possible") from None
 
 
 def _seconds(timeout: float | None) -> float:
-    source, written = "timeout", str(timeout)
+    source = "timeout"
+    given: Any = timeout
     if timeout is None:
-        source, written = TIMEOUT_VARIABLE, os.environ.get(TIMEOUT_VARIABLE, "").strip()
-        if not written:
+        source, given = TIMEOUT_VARIABLE, os.environ.get(TIMEOUT_VARIABLE, "").strip()
+        if not given:
             return _DEFAULT_TIMEOUT
-    elif isinstance(timeout, bool) or not isinstance(timeout, int | float):
+    elif isinstance(timeout, bool) or not isinstance(timeout, SupportsFloat | SupportsIndex):
         raise TypeError(f"timeout={timeout!r}: a number of seconds is needed")
     try:
-        seconds = float(written if timeout is None else timeout)
-    except (OverflowError, ValueError):
+        seconds = float(given)
+    except OverflowError:  # an int
+        seconds = math.inf
+    except (TypeError, ValueError):
         seconds = math.nan
     if not 0 < seconds <= _LONGEST:  # NaN is not, either.
+        shown = quoted(given) if isinstance(given, str) else f"{seconds:.15g}"
         raise ValueError(
-            f"{source}={written}: a number of seconds above 0 is needed, {_LONGEST:.0f} at most"
+            f"{source}={shown}: a number of seconds above 0 is needed, {_LONGEST:.0f} at most"
         )
     return seconds
 
@@ -204,7 +208,8 @@ def _chain(strategies: Iterable[Strategy | str] | str | None) -> tuple[Strategy,
             return DEFAULT_STRATEGIES
         source = STRATEGIES_VARIABLE
     if isinstance(strategies, str):
-        strategies = [name.strip() for name in strategies.split(",") if name.strip()]
+        names = (name.strip() for name in strategies.split(","))
+        strategies = tuple(dict.fromkeys(filter(None, names)))
     if not isinstance(strategies, Iterable):
         raise TypeError(f"{source}={strategies!r}: a sequence of strategies is needed")
     chain = tuple(_strategy(item, source) for item in strategies)
@@ -218,7 +223,7 @@ def _strategy(item: Strategy | str, source: str) -> Strategy:
         for strategy in DEFAULT_STRATEGIES:
             if strategy.name == item:
                 return strategy
-        raise ValueError(f"{source}: {item!r} is none of {_known_names()}")
+        raise ValueError(f"{source}: {quoted(item)} is none of {_known_names()}")
     if isinstance(item, type) or not isinstance(item, Strategy):
         raise TypeError(
             f"{source}: {item!r} is no strategy: an object with name, vendor and create(), or one "

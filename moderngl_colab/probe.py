@@ -19,6 +19,7 @@ from moderngl_colab.strategies import Request
 __all__ = ["prove"]
 
 _MOST = 64
+_WAITED = ("timeout", "xvfb-start")
 _EVERY = 61  # No divisor of the picture's width: all columns have their turn.
 
 
@@ -86,16 +87,21 @@ def _refuse_unjudged(tried: trial.Tried, seconds: float, timeout: float) -> None
         StrategyError: as :func:`prove` does.
     """
     ended, answers = tried.ended, tried.answers
+    without = f"probe=False or {PROBE_VARIABLE}=0 tries it in this process"
     if ended.error is not None:
         reason = f"no process could be started to try it: {ended.error}"
-        without = f"probe=False or {PROBE_VARIABLE}=0 tries it in this process"
         raise _Unproven(Outcome.UNAVAILABLE, reason, without)
     if ended.timed_out and "began" not in answers:
         reason = f"the process that was to try it did not start within {seconds:.2g} s"
         raise _Unproven(Outcome.UNAVAILABLE, reason, allow_more(timeout), "timeout")
+    if "began" not in answers:
+        _, reason, _, _ = trial.verdict(tried, seconds)
+        raise _Unproven(Outcome.UNAVAILABLE, reason, without, said=ended.stderr)
     if "failed" in answers or tried.wrong:
-        said = tuple(answers.get("said", ()))
-        raise _Unproven(*trial.verdict(tried, seconds), said)
+        outcome, reason, remedy, cause = trial.verdict(tried, seconds)
+        if answers.get("late") and cause in _WAITED:
+            remedy = allow_more(timeout)  # There the limit was another one.
+        raise _Unproven(outcome, reason, remedy, cause, tuple(answers.get("said", ())))
 
 
 def _judged(tried: trial.Tried, seconds: float) -> tuple[str, str | None, tuple[str, ...]] | None:

@@ -29,6 +29,7 @@ __all__ = [
     "install",
     "let_in",
     "other_programs",
+    "protect",
     "remove",
     "unset",
 ]
@@ -40,6 +41,8 @@ ASK_SMI = "nvidia-smi shows whether the driver itself works"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 PROGRAM = "python -m moderngl_colab"
 _NOTEBOOKS = ("colab", "kaggle")
+# Folders that hold nothing but the driver.
+_DRIVERS_OWN = ("/usr/lib64-nvidia", "/usr/local/nvidia")
 
 # What has to be installed, by installer. conda has no Mesa drivers and no Xvfb of its own.
 _PACKAGES = {
@@ -228,6 +231,46 @@ def remove(machine: Machine, path: str) -> str:
     import shlex
 
     return _as_root(machine, f"rm {shlex.quote(path)}")
+
+
+def protect(machine: Machine) -> str:
+    """What has the libraries taken that are passed over, because others could replace them.
+
+    Only folders that hold nothing but the driver are given to root; any other one may be somebody's
+    work, and what is in it is copied to where nobody else may write.
+    """
+    at = [breach.path for _, breach in machine.exposed]
+    folders = [own for own in _DRIVERS_OWN if any(_is_below(path, own) for path in at)]
+    if not machine.is_root or not all(any(_is_below(path, own) for own in folders) for path in at):
+        return _copy(machine)
+    every = " ".join(folders)
+    done = _shell(machine, f"chown -hR root {every} && chmod -R o-w {every}")
+    # An attempt that found a part of them has had libEGL read its vendors.
+    return f"{done}  # if you trust what is in it; then start this program anew"
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def _copy(machine: Machine) -> str:
+    """Copies of this user's own, of whatever a link leads to, in a folder of this user's own."""
+    import shlex
+
+    variable, version = _driver.DIRECTORY_VARIABLE, machine.module and machine.module.version
+    paths = [path for path, _ in machine.exposed]
+    fitting = [path for path in paths if version and path.endswith(f".so.{version}")]
+    folders = dict.fromkeys(map(os.path.dirname, fitting or paths))
+    # The last one overwrites the others, and the search takes the first.
+    globs = [f"{shlex.quote(folder)}/lib*nv*.so.*" for folder in reversed(folders)]
+    if machine.platform in _NOTEBOOKS:
+        name = f'os.environ["{variable}"] = tempfile.mkdtemp()'
+        copied = [f"os.system({f'install -m 755 {each} ${variable}'!r})" for each in globs]
+        done = "; ".join(["import os, tempfile", name, *copied])
+        return f"{done}  # if you trust what is in it; first of all in a new session"
+    copied = [f'install -m 755 {each} "${variable}"' for each in globs]
+    done = " && ".join([f'export {variable}="$(mktemp -d)"', *copied])
+    return f"{done}  # if you trust what is in it; then start this program anew"
 
 
 def give_tmp(machine: Machine) -> str:

@@ -28,7 +28,7 @@ _RELEVANT = frozenset(
     | {"NVIDIA_DRIVER_CAPABILITIES"}
     # this library, and others that use GL
     | {"MODERNGL_COLAB_ALLOW_SOFTWARE", "MODERNGL_COLAB_DEVICE", "MODERNGL_COLAB_DRIVER_DIR"}
-    | {"MODERNGL_COLAB_STRATEGIES"}
+    | {"MODERNGL_COLAB_PROBE", "MODERNGL_COLAB_STRATEGIES", "MODERNGL_COLAB_TIMEOUT"}
     | {"GLCONTEXT_DEVICE_INDEX", "GLCONTEXT_GLVERSION", "GLCONTEXT_LINUX_LIBEGL"}
     | {"GLCONTEXT_LINUX_LIBGL", "GLCONTEXT_LINUX_LIBX11", "GLCONTEXT_WIN_LIBGL"}
     | {"MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID", "PYOPENGL_PLATFORM", "PYGLET_HEADLESS"}
@@ -81,6 +81,7 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
         gvisor=_GVISOR in version,
         copies=_driver.copies(environ, root),
         userland=userland,
+        exposed=_driver.exposed(environ, root),
         loader=dict(_found_by_loader(userland, environ, root)),
         vendors=tuple(_vendor(icd, environ, root) for icd in _glvnd.icds(environ=environ)),
         xvfb=shutil.which("Xvfb", path=environ.get("PATH")),

@@ -204,7 +204,7 @@ def test_the_argument_wins_over_the_variable(chain: Chain) -> None:
 def test_a_variable_of_an_impossible_value_is_an_error(chain: Chain) -> None:
     assert (
         chain("no-nvidia", env={"MODERNGL_COLAB_ALLOW_SOFTWARE": "perhaps"})["error"]
-        == "ValueError: MODERNGL_COLAB_ALLOW_SOFTWARE=perhaps: 0 or 1 is possible"
+        == "ValueError: MODERNGL_COLAB_ALLOW_SOFTWARE='perhaps': 0 or 1 is possible"
     )
     assert (
         chain("no-nvidia", env={"MODERNGL_COLAB_STRATEGIES": "egl,vulkan"})["error"]

@@ -13,6 +13,7 @@ from moderngl_colab import _cuda, devices
 from moderngl_colab._egl_devices import Details, Device
 from moderngl_colab._nvml import GPU
 from moderngl_colab.devices import Given, NoneGivenError, UnmatchedError, select, spelled
+from moderngl_colab.errors import quoted
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POSSIBLE = (
@@ -105,7 +106,7 @@ def test_what_is_no_device_is_a_value_error_that_says_what_is(device: object) ->
         said = str(error)
     else:
         assert spelled(text, "device") == text
-    assert said.startswith(f"device={str(device).strip()!r}: ") or not said
+    assert said.startswith(f"device={quoted(str(device).strip())}: ") or not said
     assert said == "" or POSSIBLE in said
 
 

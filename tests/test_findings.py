@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from moderngl_colab._driver import Copy, Userland
+from moderngl_colab._driver import Copy, Exposed, Userland
 from moderngl_colab._kernel import KernelModule, Node
 from moderngl_colab._nvml import GPU, Answer
+from moderngl_colab._trust import Breach
 from moderngl_colab.errors import Outcome
 from moderngl_colab.findings.every import blocking, findings
 from moderngl_colab.findings.finding import CODES, Finding, Severity
@@ -288,6 +289,59 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             "the directories searched",
             (KERNEL_LINE, "NVIDIA_DRIVER_CAPABILITIES: compute,utility"),
             f"apt-get update && apt-get install -y libnvidia-gl-550={NEW}-0ubuntu1",
+        ),
+    ),
+    "userland-exposed": (
+        refusing(
+            **driver_of(GONE),
+            vendors=(MESA_ICD,),
+            exposed=(Exposed(f"{FOLDER}/{VENDORS[0]}", Breach(FOLDER, 0, everybody=True)),),
+        ),
+        Finding(
+            "userland-exposed",
+            ERROR,
+            f"{FOLDER}/{VENDORS[0]} is passed over, for {FOLDER} can be written to by everybody: "
+            "somebody else could replace it, and it is not where the loader of this process looks",
+            (f"{FOLDER}/{VENDORS[0]}: {FOLDER} can be written to by everybody",),
+            f"chown -hR root {FOLDER} && chmod -R o-w {FOLDER}  # if you trust what is in it; then "
+            "start this program anew",
+        ),
+    ),
+    "userland-exposed, another version serves no purpose": (
+        refusing(
+            **driver_of(userland(version=OLD)),
+            exposed=(Exposed(f"{FOLDER}/{VENDORS[0]}", Breach(FOLDER, 7, everybody=False)),),
+            is_root=False,
+        ),
+        Finding(
+            "userland-exposed",
+            ERROR,
+            f"{FOLDER}/{VENDORS[0]} is passed over, for {FOLDER} belongs to user 7: somebody else "
+            "could replace it, and it is not where the loader of this process looks",
+            (f"{FOLDER}/{VENDORS[0]}: {FOLDER} belongs to user 7",),
+            'export MODERNGL_COLAB_DRIVER_DIR="$(mktemp -d)" && '
+            f'install -m 755 {FOLDER}/lib*nv*.so.* "$MODERNGL_COLAB_DRIVER_DIR"  # if you '
+            "trust what is in it; then start this program anew",
+        ),
+    ),
+    "userland-exposed, a sibling": (
+        refusing(
+            userland=userland()._replace(siblings=dict.fromkeys(SIBLINGS[:3], "x")),
+            exposed=(
+                Exposed(f"/a b/libnvidia-eglcore.so.{NEW}", Breach("/a b", 5, everybody=True)),
+            ),
+            is_root=False,
+        ),
+        Finding(
+            "userland-exposed",
+            ERROR,
+            f"/a b/libnvidia-eglcore.so.{NEW} is passed over, for /a b can be written to by "
+            "everybody: somebody else could replace it, and it is not where the loader of this "
+            "process looks",
+            (f"/a b/libnvidia-eglcore.so.{NEW}: /a b can be written to by everybody",),
+            'export MODERNGL_COLAB_DRIVER_DIR="$(mktemp -d)" && '
+            "install -m 755 '/a b'/lib*nv*.so.* \"$MODERNGL_COLAB_DRIVER_DIR\"  # if you trust "
+            "what is in it; then start this program anew",
         ),
     ),
     "userland-partial, the EGL half": (

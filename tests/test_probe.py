@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,7 @@ def test_a_driver_that_draws_nothing_is_rejected(chain: Chain) -> None:
 
     outcome, cause, reason, remedy = observed(report)[0]
     assert (outcome, cause, remedy) == ("rejected", None, None)
-    assert reason.endswith(" of 65536 pixels are wrong")
+    assert reason.endswith(" of 1075 pixels are wrong")
 
 
 @pytest.mark.parametrize(
@@ -274,6 +276,125 @@ for timeout in (1, 2):
     )
 
 
+def test_an_interrupt_ends_the_wait_and_what_was_started(python: Python) -> None:
+    code = """
+import os, signal, threading, time, moderngl_colab
+began = time.monotonic()
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    moderngl_colab.get_gpu_context(probe=True, timeout=60, strategies="egl")
+except KeyboardInterrupt:
+    print("interrupted", time.monotonic() - began < 20)
+with open(f"/proc/self/task/{os.getpid()}/children") as children:
+    print(children.read())
+"""
+    done = python("colab", code, env={"STANDIN_FAULT": "hang"})
+
+    assert (done.stdout, done.survivors) == ("interrupted True\n\n", ())
+
+
+REFUSED = (
+    "no OpenGL 3.3 context could be made:\n"
+    "  1. egl: unavailable: {}\n"
+    "     fix: probe=False or MODERNGL_COLAB_PROBE=0 tries it in this process\n"
+    "  2. glx: skipped: not among the strategies asked for\n"
+    "  3. mesa: skipped: not among the strategies asked for\n"
+    "  more: python -m moderngl_colab\n"
+)
+APP = """#!{python} -P
+import sys
+with open({log!r}, "a") as log:
+    log.write("started\\n")
+sys.executable = sys.argv[0]
+{more}
+import moderngl_colab
+try:
+    moderngl_colab.get_gpu_context(probe=True, timeout=20, strategies="egl")
+except moderngl_colab.GPUContextError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "times", "reason"),
+    [
+        (
+            "sys.frozen = True",
+            1,
+            "no process could be started to try it: this program is frozen, and would be started "
+            "itself in place of Python",
+        ),
+        (
+            "",
+            2,
+            "the process that tried it ended with status 0; it said:   more: python -m "
+            "moderngl_colab",
+        ),
+    ],
+)
+def test_a_program_that_is_its_own_python_does_not_start_itself_over_and_over(
+    python: Python, folder: Path, more: str, times: int, reason: str
+) -> None:
+    app, log = folder / "app", folder / "log"
+    app.write_text(APP.format(python=sys.executable, log=str(log), more=more))
+    app.chmod(0o755)
+    code = f"""
+import os
+os.execv({str(app)!r}, [{str(app)!r}])
+"""
+    assert python("colab", code).stdout == REFUSED.format(reason)
+    assert log.read_text() == "started\n" * times
+
+
+@pytest.mark.parametrize(("flag", "ran"), [("-I", False), ("-E", False), ("-s", True)])
+def test_code_that_python_is_kept_from_is_kept_from_the_test(
+    python: Python, folder: Path, flag: str, ran: bool
+) -> None:
+    log = folder / "log"
+    (folder / "sitecustomize.py").write_text(f"open({str(log)!r}, 'w').close()")
+    inside = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+os.environ["PYTHONPATH"] = {str(folder)!r}
+import moderngl_colab
+ctx = moderngl_colab.get_gpu_context(probe=True, strategies="egl")
+print(moderngl_colab.describe(ctx).strategy)
+"""
+    code = f"""
+import os, sys
+os.execv(sys.executable, [sys.executable, "{flag}", "-c", {inside!r}])
+"""
+    assert python("colab", code).stdout == "egl\n"
+    assert log.exists() == ran
+
+
+def test_a_process_of_more_rights_has_nothing_tried_by_another(python: Python) -> None:
+    code = """
+import os, moderngl_colab
+os.setresuid(65534, 0, 0)
+try:
+    moderngl_colab.get_gpu_context(probe=True, strategies="egl")
+except moderngl_colab.GPUContextError as error:
+    print(error)
+"""
+    if os.geteuid() != 0:
+        pytest.skip("only root has rights to lend")
+    assert python("package", code).stdout == REFUSED.format(
+        "no process could be started to try it: real and effective ids differ, and it would run "
+        "code of the one who started this"
+    )
+
+
+def test_a_long_path_of_modules_is_no_obstacle(python: Python) -> None:
+    code = """
+import sys, moderngl_colab
+sys.path.append("/y" * 70000)
+ctx = moderngl_colab.get_gpu_context(probe=True, strategies="egl")
+print(moderngl_colab.describe(ctx).strategy)
+"""
+    assert python("colab", code).stdout == "egl\n"
+
+
 def test_a_strategy_of_the_users_own_is_tried_here_alone(python: Python) -> None:
     code = """
 import os, moderngl_colab
@@ -367,7 +488,7 @@ def test_a_server_that_does_not_answer_is_named(chain: Chain, folder: Path) -> N
         (
             {},
             {"MODERNGL_COLAB_PROBE": "maybe"},
-            "ValueError: MODERNGL_COLAB_PROBE=maybe: 0 or 1 is possible",
+            "ValueError: MODERNGL_COLAB_PROBE='maybe': 0 or 1 is possible",
         ),
     ],
 )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from moderngl_colab import remedies, survey
+from moderngl_colab._driver import Exposed
 from moderngl_colab._kernel import KernelModule, Node
+from moderngl_colab._trust import Breach
 from moderngl_colab.machine import Examined, Machine
 
 NEW = "550.54.15"
@@ -257,6 +261,79 @@ def test_a_tmp_and_a_jetsons_driver_are_given_as_the_platform_does_it(
 ) -> None:
     assert remedies.give_tmp(Machine(platform=platform)) == tmp
     assert remedies.give_tegra(Machine(platform=platform)) == tegra
+
+
+COLABS, TOOLKITS = "/usr/lib64-nvidia", "/usr/local/nvidia"
+
+
+def _exposed(*at: tuple[str, str]) -> tuple[Exposed, ...]:
+    return tuple(Exposed(path, Breach(by, 1000, everybody=False)) for path, by in at)
+
+
+@pytest.mark.parametrize(
+    ("platform", "exposed", "remedy"),
+    [
+        (  # Both folders are the driver's.
+            "host",
+            _exposed((f"{COLABS}/lib", COLABS), (f"{TOOLKITS}/lib64/lib", f"{TOOLKITS}/lib64")),
+            f"chown -hR root {COLABS} {TOOLKITS} && chmod -R o-w {COLABS} {TOOLKITS}",
+        ),
+        (
+            "colab",
+            _exposed((f"{COLABS}/lib", f"{COLABS}/lib")),
+            f"!chown -hR root {COLABS} && chmod -R o-w {COLABS}",
+        ),
+        (  # The folder above the driver's is not, nor what its name begins with.
+            "host",
+            _exposed((f"{TOOLKITS}/lib64/lib.so.0", "/usr/local")),
+            'export MODERNGL_COLAB_DRIVER_DIR="$(mktemp -d)" && '
+            f'install -m 755 {TOOLKITS}/lib64/lib*nv*.so.* "$MODERNGL_COLAB_DRIVER_DIR"',
+        ),
+        (
+            "host",
+            _exposed((f"{TOOLKITS}-old/lib.so.0", f"{TOOLKITS}-old")),
+            'export MODERNGL_COLAB_DRIVER_DIR="$(mktemp -d)" && '
+            f'install -m 755 {TOOLKITS}-old/lib*nv*.so.* "$MODERNGL_COLAB_DRIVER_DIR"',
+        ),
+        (  # One that fits the kernel module, in whichever folders, and no other version.
+            "docker",
+            _exposed(
+                (f"/my work/lib.so.{NEW}", "/my work"),
+                ("/old/lib.so.535.104.05", "/old"),
+                (f"/b/lib.so.{NEW}", "/b"),
+            ),
+            'export MODERNGL_COLAB_DRIVER_DIR="$(mktemp -d)" && '
+            'install -m 755 /b/lib*nv*.so.* "$MODERNGL_COLAB_DRIVER_DIR" && '
+            "install -m 755 '/my work'/lib*nv*.so.* \"$MODERNGL_COLAB_DRIVER_DIR\"",
+        ),
+    ],
+)
+def test_only_a_folder_of_the_drivers_is_given_to_root(
+    platform: str, exposed: tuple[Exposed, ...], remedy: str
+) -> None:
+    seen = Machine(platform=platform, module=MODULE, exposed=exposed)
+
+    assert remedies.protect(seen) == (
+        f"{remedy}  # if you trust what is in it; then start this program anew"
+    )
+
+
+def test_in_a_notebook_the_copy_is_named_in_its_own_process(tmp_path: Path) -> None:
+    folder = tmp_path / "it's"
+    folder.mkdir()
+    for name in ("libEGL_nvidia.so.0", f"libnvidia-tls.so.{NEW}", "other.so.1"):
+        (folder / name).write_text(name)
+    exposed = _exposed((f"{folder}/libEGL_nvidia.so.0", str(folder)))
+    remedy = remedies.protect(Machine(platform="kaggle", module=MODULE, exposed=exposed))
+    show = 'print(*sorted(os.listdir(os.environ["MODERNGL_COLAB_DRIVER_DIR"])))'
+
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", f"{remedy}\n{show}"],
+        capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}, check=True,
+    )  # fmt: skip
+
+    assert said.stdout == f"libEGL_nvidia.so.0 libnvidia-tls.so.{NEW}\n"
+    assert remedy.endswith("  # if you trust what is in it; first of all in a new session")
 
 
 def test_this_machine_is_looked_at_as_its_user() -> None:

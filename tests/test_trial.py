@@ -413,7 +413,7 @@ def test_a_driver_that_hangs_does_not_outlive_the_doctor(python: Any, number: in
         doctor = subprocess.Popen([sys.executable, "-P", "-m", "moderngl_colab"])
         children = Path(f"/proc/{{doctor.pid}}/task/{{doctor.pid}}/children")
         def tries():
-            started = [Path(f"/proc/{{pid}}/cmdline") for pid in children.read_text().split()]
+            started = [Path(f"/proc/{{pid}}/fd/0") for pid in children.read_text().split()]
             return any("diagnostics.trial" in path.read_text() for path in started)
         while not tries():
             time.sleep(0.05)

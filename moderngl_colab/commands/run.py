@@ -122,7 +122,8 @@ def _with_display(command: list[str], environ: Mapping[str, str], needed: bool) 
 
 
 def _no_display(error: StrategyError) -> int:
-    text = f"the program has no display: {error.reason}\n  fix: {error.remedy}"
+    text = f"the program has no display: {error.reason}"
+    text += f"\n  fix: {error.remedy}" if error.remedy is not None else ""
     return said("run", text, UNAVAILABLE)
 
 

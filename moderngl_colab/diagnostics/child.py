@@ -14,21 +14,24 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from moderngl_colab import _files, _process
+from moderngl_colab import _files, _loader, _process, _signals
 
 __all__ = ["Ended", "run", "serve"]
 
 _MOST_STDERR = 64 << 10  # bytes
 _GRACE = 5.0  # seconds
+_SLICE = 0.1  # seconds
+_MARK = "_MODERNGL_COLAB_CHILD"
 _PR_SET_PDEATHSIG = 1
 
 _BOOTSTRAP = """\
 import json, sys
-job = json.loads(sys.argv.pop())
+job = json.load(sys.stdin)
 sys.path[:] = job.pop("path")
 from moderngl_colab.diagnostics import child
 child.serve(**job)
@@ -39,6 +42,8 @@ child.serve(**job)
 _FOR_PYTHON = frozenset(
     {"PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"}
 )
+# Who starts Python so keeps others' code out of it, and out of its children.
+_FLAGS = {"-I": "isolated", "-E": "ignore_environment", "-s": "no_user_site", "-S": "no_site"}
 
 
 class Ended(NamedTuple):
@@ -81,17 +86,18 @@ def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float)
         arguments: what it is called with; they are those that JSON has.
         timeout: in seconds.
     """
-    if not sys.executable:
-        return Ended(error="sys.executable names no program")
+    if (why := _forbidden()) is not None:
+        return Ended(error=why)
     try:
         with (
+            _process.file_in_memory("job", b"") as job,
             _process.file_in_memory("answers", b"") as answers,
             _process.file_in_memory("stderr", b"") as said,
         ):
             # An interrupt amid the start would leave the process to nobody.
             with contextlib.ExitStack() as held:
-                held.enter_context(_process.signals_held())
-                process = _start(function, arguments, answers, said)
+                held.enter_context(_signals.held())
+                process = _start(function, arguments, job, answers, said)
                 in_time = _wait(process, timeout, held)
             return Ended(
                 answers=tuple(_parsed(_content(answers))),
@@ -103,14 +109,29 @@ def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float)
         return Ended(error=str(error))
 
 
-def serve(parent: int, answers: int, module: str, name: str, arguments: list[Any]) -> None:
+def _forbidden() -> str | None:
+    """Why no process of Python may be started; None where one may."""
+    if not sys.executable:
+        return "sys.executable names no program"
+    if getattr(sys, "frozen", False):
+        return "this program is frozen, and would be started itself in place of Python"
+    if _MARK in os.environ:
+        return "this program was started by moderngl_colab in place of Python"
+    if not _process.may_steer_loader():
+        return "real and effective ids differ, and it would run code of the one who started this"
+    return None
+
+
+def serve(
+    parent: int, loader: list[str], answers: int, function: str, arguments: list[Any]
+) -> None:
     """Be the process that :func:`run` started.
 
     Arguments:
         parent: the process that waits for this one.
+        loader: where its loader looks; this one was started with the variables as they are now.
         answers: the descriptor that takes the answers, each one line of JSON.
-        module: where the function is.
-        name: its name.
+        function: its module and its name, with a colon between them.
         arguments: what it is called with.
     """
     import resource  # Windows has none.
@@ -120,8 +141,10 @@ def serve(parent: int, answers: int, module: str, name: str, arguments: list[Any
     if os.getppid() != parent:
         return
     os.set_inheritable(answers, False)
+    _loader.answer_for(loader)
     with contextlib.suppress(OSError, ValueError):  # A crash shall leave no core file.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    module, _, name = function.partition(":")
     for answer in getattr(import_module(module), name)(*arguments):
         line = json.dumps(answer).encode() + b"\n"
         while line:
@@ -129,21 +152,23 @@ def serve(parent: int, answers: int, module: str, name: str, arguments: list[Any
 
 
 def _start(
-    function: Callable[..., Any], arguments: tuple[Any, ...], answers: int, said: int
+    function: Callable[..., Any], arguments: tuple[Any, ...], job: int, answers: int, said: int
 ) -> subprocess.Popen[bytes]:
     # The last one for a program that came by us through a folder it has left since.
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    job = {
+    told = {
         "path": [*(entry for entry in sys.path if isinstance(entry, str)), home],
         "parent": os.getpid(),
+        "loader": _loader.at_the_start(),
         "answers": answers,
-        "module": function.__module__,
-        "name": function.__name__,
+        "function": f"{function.__module__}:{function.__name__}",
         "arguments": arguments,
     }
+    os.pwrite(job, json.dumps(told).encode(), 0)
+    flags = [flag for flag, name in _FLAGS.items() if getattr(sys.flags, name)]
     return subprocess.Popen(
-        [sys.executable, "-P", "-W", "ignore", "-c", _BOOTSTRAP, json.dumps(job)],
-        stdin=subprocess.DEVNULL,
+        [sys.executable, *flags, "-P", "-W", "ignore", "-c", _BOOTSTRAP],
+        stdin=job,
         stdout=said,
         stderr=said,
         pass_fds=(answers,),
@@ -151,22 +176,26 @@ def _start(
             name: value
             for name, value in os.environ.items()
             if not name.startswith("PYTHON") or name in _FOR_PYTHON
-        },
+        }
+        | {_MARK: "1"},
         start_new_session=True,
     )
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float, held: contextlib.ExitStack) -> bool:
     """Whether it ended in time; it is gone either way, or cannot be ended."""
+    until = time.monotonic() + timeout
     try:
         held.close()
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return False
+        while process.poll() is None and (left := until - time.monotonic()) > 0:
+            _signals.let_in()  # They are still held where the caller is within such a block.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(min(left, _SLICE))
     finally:  # of the wait; an interrupt may have ended that, too
-        if process.returncode is None:
+        in_time = process.returncode is not None
+        if not in_time:
             _end(process)
-    return True
+    return in_time
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

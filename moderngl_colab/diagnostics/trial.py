@@ -108,7 +108,7 @@ def try_it(
         otherwise = (Outcome.UNAVAILABLE, error.headline, error.remedy, error.cause)
         failed = next(tried, Attempt(strategy, *otherwise))
         yield {"failed": failed[1:5], "seconds": failed.seconds, "said": failed.said}
-        yield {"raised": not error.attempts}
+        yield {"raised": not error.attempts, "late": error.cause == "timeout"}
         return
     info = describe(ctx)
     yield {name: getattr(info, name) for name in _CONTEXT}

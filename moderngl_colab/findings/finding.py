@@ -39,6 +39,7 @@ Code = Literal[
     "too-late",
     "two-drivers",
     "userland-absent",
+    "userland-exposed",
     "userland-mismatch",
     "userland-partial",
     "wrong-thread",

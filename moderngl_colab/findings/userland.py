@@ -34,6 +34,8 @@ def userland_absent(machine: Machine, library: Library = "EGL") -> Finding | Non
     """The kernel's half of the driver is there, and the half that draws is not."""
     if not machine.gpus or library in machine.userland.libraries:
         return None
+    if (passed_over := _exposed(machine, f"lib{library}_nvidia.so.")) is not None:
+        return passed_over
     there, module = machine.userland.libraries, machine.module
     own = machine.environ.get(_driver.DIRECTORY_VARIABLE)
     kernel = module.version if module else "of unknown version"
@@ -56,6 +58,8 @@ def userland_mismatch(machine: Machine, library: Library = "EGL") -> Finding | N
         return None
     if machine.userland.version in (module.version, None):
         return _nvml_mismatch(machine)
+    if (passed_over := _exposed(machine, f"lib{library}_nvidia.so.")) is not None:
+        return passed_over
     return Finding(
         "userland-mismatch",
         Severity.ERROR,
@@ -86,6 +90,8 @@ def userland_partial(machine: Machine, library: Library = "EGL") -> Finding | No
         return None
     if not (missing := machine.userland.missing_siblings(library)):
         return None
+    if (passed_over := _exposed(machine, *missing)) is not None:
+        return passed_over
     return Finding(
         "userland-partial",
         Severity.ERROR,
@@ -93,6 +99,21 @@ def userland_partial(machine: Machine, library: Library = "EGL") -> Finding | No
         (*_module(machine), *_copies(machine)),
         remedies.give_graphics(machine),
     )
+
+
+def _exposed(machine: Machine, *names: str) -> Finding | None:
+    """A library whose name begins so is there, and is passed over."""
+    for path, breach in machine.exposed:
+        if os.path.basename(path).startswith(names):
+            return Finding(
+                "userland-exposed",
+                Severity.ERROR,
+                f"{path} is passed over, for {breach}: somebody else could replace it, and it is "
+                "not where the loader of this process looks",
+                tuple(f"{path}: {breach}" for path, breach in machine.exposed),
+                remedies.protect(machine),
+            )
+    return None
 
 
 def unloadable(machine: Machine, error: OSError | str, x11: bool = True) -> Finding:

@@ -135,7 +135,10 @@ def _numbers(devices: Sequence[_egl.Device]) -> str:
 
 
 def _unanswered(error: SilentError) -> StrategyFailed:
+    from moderngl_colab._bounded import NotAskedError
     from moderngl_colab.remedies import ASK_SMI
 
     reason = f"which GPU is meant cannot be told: {error}"
+    if isinstance(error, NotAskedError):
+        return StrategyFailed(reason, cause="timeout" if error.late else None)
     return StrategyFailed(reason, remedy=ASK_SMI, cause="driver-hang")

@@ -17,10 +17,13 @@ later    the same two calls in one process that has made both before. Ours comes
          turns in blocks, whose first call is not counted: raw starts ldconfig, and what runs next
          finds the processor's caches cold. Contexts are unbound and released between the calls;
          glcontext leaves a released one current, and the next call would pay for its end.
+probe    the first and the later calls once more, with ``probe=True`` ("ours") against
+         ``probe=False`` ("raw"): the first one tries the driver in another process.
 
 The machines are simulated by tests/rig: "no-nvidia" has Mesa alone, "package" a stand-in for
-NVIDIA's driver where raw reaches it too, "colab" one where only ours does. The stand-in renders
-by Mesa, so its contexts cost what Mesa's do. Where none can be simulated, this one is measured.
+NVIDIA's driver where raw reaches it too, "colab" one where only ours does, by EGL, and "glx-only"
+one that ours reaches by GLX. The stand-in renders by Mesa, so its contexts cost what Mesa's do.
+Where none can be simulated, this one is measured.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from statistics import median
 
 TESTS = Path(__file__).resolve().parent.parent
 SIMULATED = ("no-nvidia", "package", "colab")
+PROBED = ("colab", "glx-only")  # by EGL, by GLX
 SIDES = ("ours", "raw")
 
 Run = Callable[[str], str]  # Python code, run in a fresh process, to what it printed
@@ -61,19 +65,20 @@ seconds = time.perf_counter() - start
 print(json.dumps([seconds, context.info["GL_RENDERER"]]))
 """
 OURS = "import moderngl_colab; context = moderngl_colab.get_gpu_context()"
+PROBING, TRUSTING = (OURS.replace("()", f"(probe={probe})") for probe in (True, False))
 RAW = 'context = moderngl.create_context(standalone=True, backend="egl"); context.info'
 
-LATER = f"""
+LATER = """
 import json, time, warnings
 import moderngl, moderngl_colab
 warnings.simplefilter("ignore", RuntimeWarning)
 
 def ours():
-    {OURS}
+    {ours}
     return context
 
 def raw():
-    {RAW}
+    {raw}
     return context
 
 def timed(make):
@@ -125,14 +130,18 @@ def main() -> None:
             measured = kept if run >= 0 else Measurements()
             _imports(here, measured)
             for machine, place in simulated.items():
-                _contexts(machine, place, measured)
+                if machine != PROBED[-1]:
+                    _contexts("context", machine, place, measured, (OURS, RAW))
+                if machine in PROBED or note is not None:
+                    _contexts("probe", machine, place, measured, (PROBING, TRUSTING))
     if note is not None:
         print(f"Measured on this machine as it is: {note}\n")
     print(_line("what", "machine", "ours (ms)", "raw (ms)", "ratio", "target"))
     for statement in IMPORTS:
         print(kept.row(statement, "any", 1.15))
-    for what, target in (("first context", 0.8), ("later context", 0.4)):
-        for machine in simulated:
+    targets = {"first context": 0.8, "later context": 0.4, "first probe": 5, "later probe": 1.05}
+    for what, target in targets.items():
+        for machine in (machine for made, machine in kept.renderers if made == what):
             print(kept.row(what, machine, target))
     print()
     for (what, machine), renderers in kept.renderers.items():
@@ -146,13 +155,15 @@ def _imports(run: Run, measured: Measurements) -> None:
             measured.add(statement, "any", side, [float(run(IMPORT.format(statement=timed)))])
 
 
-def _contexts(machine: str, run: Run, measured: Measurements) -> None:
-    for side, statements in zip(SIDES, (OURS, RAW), strict=True):
+def _contexts(
+    what: str, machine: str, run: Run, measured: Measurements, calls: tuple[str, str]
+) -> None:
+    for side, statements in zip(SIDES, calls, strict=True):
         seconds, renderer = json.loads(run(FIRST.format(statements=statements)))
-        measured.add("first context", machine, side, [seconds], renderer)
-    for side, block in json.loads(run(LATER)):
+        measured.add(f"first {what}", machine, side, [seconds], renderer)
+    for side, block in json.loads(run(LATER.format(ours=calls[0], raw=calls[1]))):
         for seconds, renderer in block:
-            measured.add("later context", machine, side, [seconds], renderer)
+            measured.add(f"later {what}", machine, side, [seconds], renderer)
 
 
 def _places(bytecode: str) -> tuple[Run, dict[str, Run], str | None]:
@@ -182,7 +193,7 @@ def _places(bytecode: str) -> tuple[Run, dict[str, Run], str | None]:
     why = machines.available()
     if why is not None:
         return here, {"this machine": here}, why
-    return here, {name: inside(machines.MACHINES[name]) for name in SIMULATED}, None
+    return here, {name: inside(machines.MACHINES[name]) for name in (*SIMULATED, PROBED[-1])}, None
 
 
 def _printed(done: subprocess.CompletedProcess[str]) -> str:

@@ -48,11 +48,15 @@ class Placed:
     folder: str
     only: frozenset[str] = driver.ALL
     version: str = driver.VERSION
+    mode: str = ""  # the folder's, where it is not 0755
+    owner: int = 0  # the folder's and the files'; another one needs root
 
 
 @dataclass(frozen=True)
 class Item:
     """A file that is not the driver's. ``padded`` has a megabyte of white space before its text.
+
+    A ``program`` is a text that everybody may start.
 
     ``changed`` is a copy of the file that the text names, with `replaced` bytes by others of the
     same length.
@@ -60,7 +64,7 @@ class Item:
 
     path: str
     text: str = ""
-    kind: Literal["text", "padded", "directory", "fifo", "changed"] = "text"
+    kind: Literal["text", "program", "padded", "directory", "fifo", "changed"] = "text"
     replaced: tuple[tuple[str, str], ...] = ()
 
 
@@ -144,6 +148,8 @@ def _upper_layer(machine: Machine) -> Iterator[str]:
         folder = expand(placed.folder)
         sources = " ".join(map(str, driver.files(placed.version, only=placed.only)))
         yield f"mkdir -p $S/up{folder}; cp -P --remove-destination {sources} $S/up{folder}"
+        yield f"chmod {placed.mode} $S/up{folder}" if placed.mode else ":"
+        yield f"chown -Rh {placed.owner} $S/up{folder}" if placed.owner else ":"
     for item in machine.items:
         target = f"$S/up{expand(item.path)}"
         yield f"mkdir -p {PurePosixPath(target).parent}; rm -f {target}"
@@ -161,6 +167,7 @@ def _upper_layer(machine: Machine) -> Iterator[str]:
         else:
             padding = "head -c 1000000 /dev/zero | tr '\\0' ' '; " if item.kind == "padded" else ""
             yield f"{{ {padding}printf %s {shlex.quote(item.text)}; }} >{target}"
+            yield f"chmod 755 {target}" if item.kind == "program" else ":"
 
 
 def _open(closed: Sequence[Path]) -> Iterator[str]:

@@ -106,6 +106,15 @@ TROUBLES: dict[str, Trouble] = {
     "compute-only": Trouble(
         MACHINES["compute-only"], "software", "userland-absent", remedies.GRAPHICS, cured=_WHOLE
     ),
+    "exposed": Trouble(
+        _with("colab-no-path", libraries=(Placed("/usr/lib64-nvidia", mode="0777"),), env={}),
+        "software",
+        "userland-exposed",
+        "chown -hR root /usr/lib64-nvidia && chmod -R o-w /usr/lib64-nvidia  # if you trust what "
+        "is in it; then start this program anew",
+        frozenset({"nvml-absent"}),
+        cured=_with("colab-no-path", env={}),
+    ),
     "icd-dangling": Trouble(
         MACHINES["icd-dangling"],
         "software",

@@ -1,0 +1,91 @@
+"""Where NVIDIA's userland may lie.
+
+Containers mount the driver where the loader does not look, and images bring a second one of
+another version. So the directories are searched here, in this order:
+
+1. ``MODERNGL_COLAB_DRIVER_DIR``, the user's word;
+2. ``LD_LIBRARY_PATH``, as it is now (the loader read it when the process started);
+3. the directories the loader's cache names for it, ``/etc/ld.so.cache``;
+4. ``/usr/lib64-nvidia`` (Colab), ``/usr/local/nvidia/lib64`` and ``lib`` (GKE, Kaggle);
+5. the distribution's: multiarch, ``/usr/lib64``, ``nvidia/current`` (Debian's alternatives),
+   ``/usr/lib/nvidia-*`` (Ubuntu until 18.04), ``/run/opengl-driver/lib`` (NixOS);
+6. ``/.singularity.d/libs`` (Apptainer ``--nv``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from moderngl_colab import _files, _loader
+
+__all__ = ["DIRECTORY_VARIABLE", "VENDOR_LIBRARIES", "Place", "places"]
+
+DIRECTORY_VARIABLE = "MODERNGL_COLAB_DRIVER_DIR"
+
+VENDOR_LIBRARIES = ("EGL", "GLX")
+
+
+class Place(NamedTuple):
+    """A directory that is searched."""
+
+    path: str
+    changed: int
+    """When its list of names, its mode or its owner last was, in nanoseconds."""
+    loaders: bool
+    """Whether this process's own loader takes whatever is in it."""
+
+
+def places(environ: Mapping[str, str], root: str) -> tuple[Place, ...]:
+    """The directories there are, in the order of the search.
+
+    Arguments:
+        environ: where the two variables are read.
+        root: the directory that stands for ``/``.
+    """
+    cached = tuple(_from_the_cache(root))
+    loaders = {*_loader.searched(root), *cached}
+    changed = {path: _changed(path) for path in _directories(environ, root, cached)}
+    return tuple(
+        Place(path, when, path in loaders) for path, when in changed.items() if when is not None
+    )
+
+
+def _directories(environ: Mapping[str, str], root: str, cached: tuple[str, ...]) -> Iterator[str]:
+    if own := environ.get(DIRECTORY_VARIABLE):
+        # A relative one, in a folder that is gone; or none that could be a path.
+        with contextlib.suppress(OSError, ValueError):
+            yield os.path.abspath(os.path.expanduser(own))
+    yield from _loader.library_path(environ)
+    yield from cached
+    multiarch = f"usr/lib/{os.uname().machine}-linux-gnu"
+    known = (
+        "usr/lib64-nvidia",
+        "usr/local/nvidia/lib64",
+        "usr/local/nvidia/lib",
+        multiarch,
+        "usr/lib64",
+        f"{multiarch}/nvidia/current",
+        "usr/lib/nvidia/current",
+        *(f"usr/lib/{name}" for name in reversed(_files.names(f"{root}/usr/lib", "nvidia-"))),
+        "run/opengl-driver/lib",
+        ".singularity.d/libs",
+    )
+    yield from (os.path.join(root, name) for name in known)
+
+
+def _from_the_cache(root: str) -> Iterator[str]:
+    for library in VENDOR_LIBRARIES:
+        yield from map(os.path.dirname, _loader.cached(f"lib{library}_nvidia.so.0", root))
+
+
+def _changed(folder: str) -> int | None:
+    """When a directory was last changed, in nanoseconds; None if there is none."""
+    try:
+        status = os.stat(folder)
+    except (OSError, ValueError):
+        return None
+    return status.st_ctime_ns if stat.S_ISDIR(status.st_mode) else None
