@@ -132,10 +132,10 @@ def test_the_server_ends_with_the_process(how: str) -> None:
         for program, (process, server, name) in zip(programs, running, strict=True):
             assert process.stdout is not None
             child = process.stdout.readline() if FORKED in program else ""
-            errors = process.communicate(timeout=30)[1]
+            errors = without_noise(process.communicate(timeout=30)[1])
             try:
                 assert process.returncode == status
-                assert without_noise(errors).endswith(said)
+                assert errors.endswith(said)
                 assert bool(errors) == bool(said)
                 assert ended(server)
                 number = name.removeprefix(":")
