@@ -108,12 +108,13 @@ BARE = """
 mount --bind /tmp /tmp
 mount -o remount,bind,ro /tmp
 unset HOME XDG_CACHE_HOME XDG_RUNTIME_DIR TMPDIR
-[ "$(id -u)" != 0 ] || become="setpriv --reuid 65534 --regid 65534 --clear-groups"
-exec $become "$@"
+exec $BECOME "$@"
 """
 START = """
 import os, sys
-how = ["-m"] if os.geteuid() == 0 else ["-Urm", "--map-user=65534"]
+root = os.geteuid() == 0
+os.environ["BECOME"] = "setpriv --reuid 65534 --regid 65534 --clear-groups" if root else ""
+how = ["-m"] if root else ["-Urm"]
 os.execvp("unshare", ["unshare", *how, "sh", "-c", *sys.argv[1:]])
 """
 
@@ -124,7 +125,9 @@ def bare(python: Python) -> Callable[..., str]:
 
     def run(machine: str, strategies: str) -> str:
         command = [sys.executable, "-P", "-W", "error", "-c", CALL, strategies]
-        return python(machine, START, BARE, "sh", *command).stdout
+        # Mesa says so on stderr where it cannot keep its cache.
+        env = {"MESA_SHADER_CACHE_DISABLE": "true"}
+        return python(machine, START, BARE, "sh", *command, env=env).stdout
 
     return run
 
