@@ -94,7 +94,7 @@ def test_where_egl_hangs_the_next_one_serves(chain: Chain) -> None:
 
     outcome, cause, reason, remedy = observed(report)[0]
     assert (outcome, cause, remedy) == ("failed", "driver-hang", remedies.SMI)
-    assert re.fullmatch(r"it did not end within [\d.]+ s", reason)
+    assert re.fullmatch(r"the process that tried it did not end within [\d.]+ s", reason)
     assert (report["strategy"], report["pixel"]) == ("mesa", "ff0000")
     assert (report["changed"], report["new_files"], report["children"]) == ([], 0, [])
 

@@ -141,7 +141,7 @@ def test_a_hang_is_told_as_such(tried: Tried) -> None:
 
     assert ending(report) == {
         "outcome": "failed",
-        "reason": "it did not end within 2.5 s",
+        "reason": "the process that tried it did not end within 2.5 s",
         "remedy": None,
         "cause": "driver-hang",
         "pixels": False,

@@ -160,7 +160,7 @@ def _refusal(display: _xvfb.Display, environ: Mapping[str, str]) -> str | None:
     if ended.error is not None:
         return f"no process could be started to try it: {ended.error}"
     if ended.timed_out:
-        return f"it did not end within {_GLX_TIMEOUT:g} s"
+        return f"the process that tried it did not end within {_GLX_TIMEOUT:g} s"
     if ended.signal is not None:
         return f"the process that tried it was ended by signal {ended.signal}"
     return f"the process that tried it ended with status {ended.status}"

@@ -142,7 +142,12 @@ def verdict(tried: Tried, timeout: float) -> tuple[Outcome, str, str | None, str
         reason = f"no process could be started to try it: {ended.error}"
         return Outcome.SKIPPED, reason, None, None
     if ended.timed_out:
-        return Outcome.FAILED, f"it did not end within {timeout:g} s", None, "driver-hang"
+        return (
+            Outcome.FAILED,
+            f"the process that tried it did not end within {timeout:g} s",
+            None,
+            "driver-hang",
+        )
     if ended.signal is not None:
         return Outcome.FAILED, f"the process that tried it {ended.how}", None, "driver-crash"
     said = ended.stderr[-1] if ended.stderr else "nothing"
