@@ -15,6 +15,7 @@ from moderngl_colab.machine import Machine
 
 __all__ = [
     "ASK_SMI",
+    "NOTEBOOKS",
     "PROGRAM",
     "STRATEGIES_VARIABLE",
     "agree",
@@ -29,8 +30,8 @@ __all__ = [
     "install",
     "let_in",
     "other_programs",
-    "protect",
     "remove",
+    "shell",
     "unset",
 ]
 
@@ -40,9 +41,8 @@ _EVERYBODYS, _GROUPS = 0o006, 0o060
 ASK_SMI = "nvidia-smi shows whether the driver itself works"
 STRATEGIES_VARIABLE = "MODERNGL_COLAB_STRATEGIES"
 PROGRAM = "python -m moderngl_colab"
-_NOTEBOOKS = ("colab", "kaggle")
-# Folders that hold nothing but the driver.
-_DRIVERS_OWN = ("/usr/lib64-nvidia", "/usr/local/nvidia")
+NOTEBOOKS = ("colab", "kaggle")
+"""Platforms whose users paste what mends a cause into a cell."""
 
 # What has to be installed, by installer. conda has no Mesa drivers and no Xvfb of its own.
 _PACKAGES = {
@@ -96,7 +96,7 @@ def install(machine: Machine, what: str) -> str:
     """The command that installs what is missing: ``"dispatch"``, ``"x11"``, ``"xvfb"`` or so."""
     packages = _PACKAGES[what]
     if machine.conda and "conda" in packages:
-        return _shell(machine, f"conda install -y -c conda-forge {packages['conda']}")
+        return shell(machine, f"conda install -y -c conda-forge {packages['conda']}")
     if machine.installer is None:
         return _UNKNOWN_INSTALLER[what]
     return _as_root(machine, _install(machine.installer, packages[machine.installer]))
@@ -132,7 +132,7 @@ def _unpack(machine: Machine) -> str:
         )
     folder = f"NVIDIA-Linux-{os.uname().machine}-{machine.module.version}"
     unpack, which = f"sh {folder}.run --extract-only", "NVIDIA's installer of exactly this version"
-    if machine.platform in _NOTEBOOKS:
+    if machine.platform in NOTEBOOKS:
         name = f'os.environ["{variable}"] = os.path.abspath("{folder}")'
         return f'import os; os.system("{unpack}"); {name}  # {which}'
     return f'{unpack} && export {variable}="$PWD/{folder}"  # {which}'
@@ -209,21 +209,21 @@ def anew(machine: Machine) -> str:
 
 def unset(machine: Machine, *variables: str) -> str:
     """What takes variables away from the process that asks for a context."""
-    if machine.platform in _NOTEBOOKS:
+    if machine.platform in NOTEBOOKS:
         return "; ".join(["import os", *(f'del os.environ["{name}"]' for name in variables)])
     return " ".join(["unset", *variables])
 
 
 def assign(machine: Machine, variable: str, value: str) -> str:
     """What sets a variable for the process that asks for a context."""
-    if machine.platform in _NOTEBOOKS:
+    if machine.platform in NOTEBOOKS:
         return f'import os; os.environ["{variable}"] = "{value}"'
     return f"export {variable}={value}"
 
 
 def other_programs(machine: Machine) -> str:
     """What runs a program that is not ours with what is mended here."""
-    return _shell(machine, f"{PROGRAM} run -- PROGRAM ...")
+    return shell(machine, f"{PROGRAM} run -- PROGRAM ...")
 
 
 def remove(machine: Machine, path: str) -> str:
@@ -231,46 +231,6 @@ def remove(machine: Machine, path: str) -> str:
     import shlex
 
     return _as_root(machine, f"rm {shlex.quote(path)}")
-
-
-def protect(machine: Machine) -> str:
-    """What has the libraries taken that are passed over, because others could replace them.
-
-    Only folders that hold nothing but the driver are given to root; any other one may be somebody's
-    work, and what is in it is copied to where nobody else may write.
-    """
-    at = [breach.path for _, breach in machine.exposed]
-    folders = [own for own in _DRIVERS_OWN if any(_is_below(path, own) for path in at)]
-    if not machine.is_root or not all(any(_is_below(path, own) for own in folders) for path in at):
-        return _copy(machine)
-    every = " ".join(folders)
-    done = _shell(machine, f"chown -hR root {every} && chmod -R o-w {every}")
-    # An attempt that found a part of them has had libEGL read its vendors.
-    return f"{done}  # if you trust what is in it; then start this program anew"
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
-
-
-def _copy(machine: Machine) -> str:
-    """Copies of this user's own, of whatever a link leads to, in a folder of this user's own."""
-    import shlex
-
-    variable, version = _driver.DIRECTORY_VARIABLE, machine.module and machine.module.version
-    paths = [path for path, _ in machine.exposed]
-    fitting = [path for path in paths if version and path.endswith(f".so.{version}")]
-    folders = dict.fromkeys(map(os.path.dirname, fitting or paths))
-    # The last one overwrites the others, and the search takes the first.
-    globs = [f"{shlex.quote(folder)}/lib*nv*.so.*" for folder in reversed(folders)]
-    if machine.platform in _NOTEBOOKS:
-        name = f'os.environ["{variable}"] = tempfile.mkdtemp()'
-        copied = [f"os.system({f'install -m 755 {each} ${variable}'!r})" for each in globs]
-        done = "; ".join(["import os, tempfile", name, *copied])
-        return f"{done}  # if you trust what is in it; first of all in a new session"
-    copied = [f'install -m 755 {each} "${variable}"' for each in globs]
-    done = " && ".join([f'export {variable}="$(mktemp -d)"', *copied])
-    return f"{done}  # if you trust what is in it; then start this program anew"
 
 
 def give_tmp(machine: Machine) -> str:
@@ -290,12 +250,13 @@ def _install(installer: str, packages: str) -> str:
 
 def _as_root(machine: Machine, command: str) -> str:
     """The command, if it is one that this user may run."""
-    return _shell(machine, command) if machine.is_root else _by_root(command)
+    return shell(machine, command) if machine.is_root else _by_root(command)
 
 
 def _by_root(command: str) -> str:
     return f"ask who is root here to run: {command}"
 
 
-def _shell(machine: Machine, command: str) -> str:
-    return f"!{command}" if machine.platform in _NOTEBOOKS else command
+def shell(machine: Machine, command: str) -> str:
+    """A command, as this platform takes one."""
+    return f"!{command}" if machine.platform in NOTEBOOKS else command

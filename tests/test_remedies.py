@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moderngl_colab import remedies, survey
+from moderngl_colab import protection, remedies, survey
 from moderngl_colab._driver import Exposed
 from moderngl_colab._kernel import KernelModule, Node
 from moderngl_colab._trust import Breach
@@ -313,7 +313,7 @@ def test_only_a_folder_of_the_drivers_is_given_to_root(
 ) -> None:
     seen = Machine(platform=platform, module=MODULE, exposed=exposed)
 
-    assert remedies.protect(seen) == (
+    assert protection.protect(seen) == (
         f"{remedy}  # if you trust what is in it; then start this program anew"
     )
 
@@ -324,7 +324,7 @@ def test_in_a_notebook_the_copy_is_named_in_its_own_process(tmp_path: Path) -> N
     for name in ("libEGL_nvidia.so.0", f"libnvidia-tls.so.{NEW}", "other.so.1"):
         (folder / name).write_text(name)
     exposed = _exposed((f"{folder}/libEGL_nvidia.so.0", str(folder)))
-    remedy = remedies.protect(Machine(platform="kaggle", module=MODULE, exposed=exposed))
+    remedy = protection.protect(Machine(platform="kaggle", module=MODULE, exposed=exposed))
     show = 'print(*sorted(os.listdir(os.environ["MODERNGL_COLAB_DRIVER_DIR"])))'
 
     said = subprocess.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from moderngl_colab import _driver, remedies
+from moderngl_colab import _driver, protection, remedies
 from moderngl_colab.findings.finding import Finding, Severity
 from moderngl_colab.machine import Machine
 
@@ -111,7 +111,7 @@ def _exposed(machine: Machine, *names: str) -> Finding | None:
                 f"{path} is passed over, for {breach}: somebody else could replace it, and it is "
                 "not where the loader of this process looks",
                 tuple(f"{path}: {breach}" for path, breach in machine.exposed),
-                remedies.protect(machine),
+                protection.protect(machine),
             )
     return None
 
