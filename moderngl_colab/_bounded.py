@@ -19,7 +19,6 @@ __all__ = ["NotAskedError", "SilentError", "ask"]
 _T = TypeVar("_T")
 
 _LONGEST = 10.0  # seconds
-_SLICE = 0.1  # seconds
 _MOMENT = 0.1  # seconds
 
 
@@ -66,11 +65,9 @@ class _Asking(threading.Thread):
             SilentError: it does not in time, or has had 10 s already.
         """
         until = min(until, self.since + _LONGEST)
-        while not self.ended.wait(max(0.0, min(_SLICE, until - time.monotonic()))):
-            _signals.let_in()
-            if (now := time.monotonic()) >= until:
-                seconds = min(now - self.since, _LONGEST)
-                raise SilentError(f"{self.who} did not answer within {seconds:.2g} s")
+        if not any(self.ended.wait(pause) for pause in _signals.pauses(until)):
+            seconds = min(time.monotonic() - self.since, _LONGEST)
+            raise SilentError(f"{self.who} did not answer within {seconds:.2g} s")
 
 
 # By who is asked: one at a time, so that of those who never come back there is one, too.

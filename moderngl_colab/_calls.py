@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 from moderngl_colab import _signals
@@ -18,7 +17,6 @@ __all__ = ["BusyError", "alone"]
 _lock = threading.RLock()
 
 _PATIENCE = 5.0  # seconds
-_MOMENT = 0.1  # seconds
 
 
 class BusyError(Exception):
@@ -37,10 +35,8 @@ def alone(until: float) -> Iterator[None]:
     """
     lock = _lock  # A child that is forked in the block has another one.
     try:
-        while not lock.acquire(timeout=max(0.0, min(_MOMENT, until - time.monotonic()))):
-            _signals.let_in()
-            if time.monotonic() >= until:
-                raise BusyError
+        if not any(lock.acquire(timeout=pause) for pause in _signals.pauses(until)):
+            raise BusyError
         yield
     finally:  # An exception may strike between the lock's call and the block.
         with contextlib.suppress(RuntimeError):  # It is not this thread's.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from moderngl_colab import _xconnection, _xlib
 from moderngl_colab._process import declare
 
-__all__ = ["LIBGL", "Binding", "Context", "GLXError", "LibGLX", "loaded", "probe"]
+__all__ = ["LIBGL", "Binding", "Context", "GLXError", "LibGLX", "loaded"]
 
 LIBGL = "libGL.so.1"
 
@@ -201,16 +201,3 @@ class Context:
 
     def _binding(self, window: int) -> Binding:
         return Binding(self._connection.display, window, window, self._context or 0)
-
-
-def probe(version: int) -> None:
-    """Make and destroy a context on $DISPLAY, and say what is refused.
-
-    Arguments:
-        version: for instance 330.
-
-    Raises:
-        GLXError: a step was refused.
-        OSError: libGL or libX11 cannot be opened.
-    """
-    Context(version).release()

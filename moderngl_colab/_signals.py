@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,10 +19,12 @@ from typing import Any
 
 from moderngl_colab._process import declare
 
-__all__ = ["held", "let_in"]
+__all__ = ["PAUSE", "held", "let_in", "pauses"]
 
 # The public one makes an enum of every answer, which takes twenty times as long.
 _getsignal: Any = import_module("_signal").getsignal
+PAUSE = 0.1
+"""How long to wait at a time, in seconds, where handlers are to run meanwhile."""
 # More than struct sigaction is anywhere; it begins with the handler.
 _ACTION_SIZE = 512  # bytes
 
@@ -72,6 +75,19 @@ def let_in() -> None:
             _held[number][0](number, _came.pop(number))
         finally:
             let_in()  # the others
+
+
+def pauses(until: float) -> Iterator[float]:
+    """How long to wait at a time, in seconds; handlers run in between.
+
+    Arguments:
+        until: when to give up, in seconds of :func:`time.monotonic`; there is one pause at least.
+    """
+    while True:
+        yield max(0.0, min(PAUSE, until - time.monotonic()))
+        let_in()
+        if time.monotonic() >= until:
+            return
 
 
 def _note(number: int, frame: FrameType | None) -> None:

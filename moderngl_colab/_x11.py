@@ -39,7 +39,6 @@ LOCK_FOLDER, _SOCKET_FOLDER = "/tmp", "/tmp/.X11-unix"
 # X(7): [host]:number[.screen]; "unix" is this very machine.
 _LOCAL = re.compile(r"(?:unix)?:(?P<number>\d+)(?:\.\d+)?")
 _ANSWER_TIMEOUT = 1.0  # seconds
-_PATIENCE = 0.1  # seconds
 _UCRED = struct.Struct("iII")  # unix(7): process, user, group
 _WHY = {
     errno.EROFS: "is read-only",
@@ -75,7 +74,7 @@ def connect(number: int, cookie: bytes, until: float) -> socket.socket | None:
     """
     connection = _unix_socket()
     try:
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_signals.PAUSE)
         connection.connect(_socket(number))
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         if _UCRED.unpack(credentials)[1] != os.geteuid():

@@ -7,7 +7,6 @@ findings are made of is imported where one is made: a context that comes out wel
 from __future__ import annotations
 
 import ctypes
-import errno
 import math
 import os
 from typing import TYPE_CHECKING
@@ -33,21 +32,14 @@ __all__ = [
     "hides",
     "mesa_absent",
     "no_gpu",
-    "no_xvfb",
     "not_listed",
     "obstacle",
     "overridden",
     "privileged",
     "refused",
+    "unavailable",
     "unloadable",
-    "xvfb_failed",
 ]
-
-# What lifts the limits that the system's refusals are of.
-_LIMITS = {
-    errno.EMFILE: 'ulimit -n "$(ulimit -Hn)" before the program allows it more open files',
-    errno.EAGAIN: 'ulimit -u "$(ulimit -Hu)" before the program allows it more processes',
-}
 
 
 def no_gpu() -> StrategyUnavailable | None:
@@ -70,7 +62,7 @@ def hides() -> StrategyUnavailable:
     from moderngl_colab.findings import hardware
     from moderngl_colab.survey import glance
 
-    return _unavailable(hardware.hidden(glance()))
+    return unavailable(hardware.hidden(glance()))
 
 
 def forked() -> ForkedProcessError:
@@ -86,7 +78,7 @@ def privileged() -> StrategyUnavailable:
     """Real and effective ids differ, and no library is chosen here."""
     from moderngl_colab.findings.finding import PRIVILEGED
 
-    return _unavailable(PRIVILEGED)
+    return unavailable(PRIVILEGED)
 
 
 def overridden(variable: str) -> StrategyUnavailable:
@@ -94,7 +86,7 @@ def overridden(variable: str) -> StrategyUnavailable:
     from moderngl_colab.findings import dispatch
     from moderngl_colab.survey import glance
 
-    return _unavailable(dispatch.overridden(glance(), variable))
+    return unavailable(dispatch.overridden(glance(), variable))
 
 
 def dispatch_absent(error: OSError) -> StrategyUnavailable:
@@ -102,7 +94,7 @@ def dispatch_absent(error: OSError) -> StrategyUnavailable:
     from moderngl_colab.findings import dispatch
     from moderngl_colab.survey import glance
 
-    return _unavailable(dispatch.unopened(glance(), error))
+    return unavailable(dispatch.unopened(glance(), error))
 
 
 def unloadable(error: OSError) -> StrategyUnavailable:
@@ -110,7 +102,7 @@ def unloadable(error: OSError) -> StrategyUnavailable:
     from moderngl_colab.findings import userland
     from moderngl_colab.survey import look
 
-    return _unavailable(userland.unloadable(look(), error, _opens("libX11.so.6", "libXext.so.6")))
+    return unavailable(userland.unloadable(look(), error, _opens("libX11.so.6", "libXext.so.6")))
 
 
 def _opens(*names: str) -> bool:
@@ -122,43 +114,12 @@ def _opens(*names: str) -> bool:
     return True
 
 
-def no_xvfb() -> StrategyUnavailable:
-    """Xvfb is not on the PATH."""
-    from moderngl_colab.findings import display
-    from moderngl_colab.survey import glance
-
-    return _unavailable(display.without_xvfb(glance()))
-
-
 def mesa_absent(reason: str) -> StrategyUnavailable:
     """libEGL has no device of Mesa's."""
     from moderngl_colab.remedies import install
     from moderngl_colab.survey import glance
 
     return StrategyUnavailable(reason, remedy=install(glance(), "mesa"), cause="mesa-absent")
-
-
-def xvfb_failed(error: Exception) -> StrategyFailed:
-    """No display came of Xvfb; the error is one of ``_xvfb``'s, or the system's."""
-    from moderngl_colab import _xvfb
-    from moderngl_colab.remedies import give_tmp, install
-    from moderngl_colab.survey import glance
-
-    machine = glance()
-    if not isinstance(error, _xvfb.XvfbError):
-        code = error.errno if isinstance(error, OSError) else None
-        reason = f"Xvfb could not be used: {error}"
-        return StrategyFailed(reason, remedy=_LIMITS.get(code or 0), cause="xvfb-start")
-    if isinstance(error, _xvfb.XvfbTimeoutError):  # The chain knows how much time there was.
-        return StrategyFailed(str(error), cause="xvfb-start", said=error.said)
-    if isinstance(error, _xvfb.XvfbPlaceError):
-        return StrategyFailed(str(error), remedy=give_tmp(machine), cause="xvfb-start")
-    return StrategyFailed(
-        str(error),
-        remedy=install(machine, "xkb"),
-        cause="xvfb-crash" if error.crashed else "xvfb-start",
-        said=error.said,
-    )
 
 
 def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable | None:
@@ -169,7 +130,7 @@ def obstacle(library: Library, driver: _driver.Userland) -> StrategyUnavailable 
         driver: the userland that was found.
     """
     if (absent := _no_gpu()) is not None:
-        return _unavailable(absent)
+        return unavailable(absent)
     from moderngl_colab.survey import look
 
     return _raised(_obstacle(look()._replace(userland=driver), library))
@@ -212,19 +173,19 @@ def not_listed(
         until: when to give up waiting for NVML, in seconds of :func:`time.monotonic`.
     """
     if (absent := _no_gpu()) is not None:
-        return _unavailable(absent)
+        return unavailable(absent)
     from moderngl_colab.findings import userland
     from moderngl_colab.remedies import ASK_SMI, give_graphics
     from moderngl_colab.survey import look
 
     machine = look()._replace(userland=driver)
     if (known := _obstacle(machine, "EGL")) is not None:
-        return _unavailable(known)
+        return unavailable(known)
     if error is not None:
-        return _unavailable(userland.unloadable(machine, error))
+        return unavailable(userland.unloadable(machine, error))
     asked, nvml = _with_nvml(machine, until)
     if (known := _explanation(asked)) is not None:
-        return _unavailable(known)
+        return unavailable(known)
     return StrategyUnavailable(
         f"{observed}, though {driver.libraries['EGL']} is there; {nvml}",
         remedy=give_graphics(machine) if nvml.error is None else ASK_SMI,
@@ -273,9 +234,10 @@ def _with_nvml(machine: Machine, until: float) -> tuple[Machine, _nvml.Answer]:
     return machine._replace(examined=Examined(nvml=nvml), trials=(trial,)), nvml
 
 
-def _raised(finding: Finding | None) -> StrategyUnavailable | None:
-    return None if finding is None else _unavailable(finding)
-
-
-def _unavailable(finding: Finding) -> StrategyUnavailable:
+def unavailable(finding: Finding) -> StrategyUnavailable:
+    """A finding, as the error of the strategy that it keeps from serving."""
     return StrategyUnavailable(finding.summary, remedy=finding.remedy, cause=finding.code)
+
+
+def _raised(finding: Finding | None) -> StrategyUnavailable | None:
+    return None if finding is None else unavailable(finding)

@@ -92,14 +92,14 @@ def _with_display(command: list[str], environ: Mapping[str, str], needed: bool) 
     Where EGL serves as well, a display on which GLX is refused is not given, since some programs
     take X wherever there is a display; None then, and where there is no display at all.
     """
-    from moderngl_colab import _xvfb, causes
+    from moderngl_colab import _xvfb, display_causes
 
     # An ignored SIGCHLD would keep from us how the program ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         display = _xvfb.Display(*_SCREEN)
     except _xvfb.XvfbMissing:
-        return _no_display(causes.no_xvfb()) if needed else None
+        return _no_display(display_causes.no_xvfb()) if needed else None
     caught: list[int] = []
     with _interrupted_by(caught):
         try:
@@ -109,7 +109,7 @@ def _with_display(command: list[str], environ: Mapping[str, str], needed: bool) 
                 return _on_display(display, command, environ)
         except (_xvfb.XvfbError, OSError) as error:
             if needed:
-                return _no_display(causes.xvfb_failed(error))
+                return _no_display(display_causes.xvfb_failed(error))
             refusal = str(error)
         except _Interrupted:
             pass
@@ -173,7 +173,7 @@ def ask_glx() -> Iterator[str]:
     try:
         # By the name by which libGLX will ask; it takes Mesa's without a word if this fails.
         ctypes.CDLL("libGLX_nvidia.so.0")
-        _glx.probe(_GLX_VERSION)
+        _glx.Context(_GLX_VERSION).release()
     except (OSError, _glx.GLXError) as error:
         yield str(error)
     else:

@@ -25,7 +25,6 @@ __all__ = ["Ended", "run", "serve"]
 
 _MOST_STDERR = 64 << 10  # bytes
 _GRACE = 5.0  # seconds
-_SLICE = 0.1  # seconds
 _MARK = "_MODERNGL_COLAB_CHILD"
 _PR_SET_PDEATHSIG = 1
 
@@ -187,15 +186,21 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, held: contextlib.Exi
     until = time.monotonic() + timeout
     try:
         held.close()
-        while process.poll() is None and (left := until - time.monotonic()) > 0:
-            _signals.let_in()  # They are still held where the caller is within such a block.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(min(left, _SLICE))
+        # Handlers are still held where the caller is within such a block.
+        any(_ended(process, pause) for pause in _signals.pauses(until))
     finally:  # of the wait; an interrupt may have ended that, too
         in_time = process.returncode is not None
         if not in_time:
             _end(process)
     return in_time
+
+
+def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    try:
+        process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -87,7 +87,8 @@ def over_xvfb(vendor: str, version: int, until: float | None = None) -> gl.Handl
         _glx.LibGLX()
     except OSError as error:
         raise causes.dispatch_absent(error) from error
-    from moderngl_colab import _display, _xvfb  # They import subprocess, which few need.
+    # They import subprocess, which few need.
+    from moderngl_colab import _display, _xvfb, display_causes
 
     chosen = os.environ.get(_glvnd.GLX_VARIABLE, vendor)
     if chosen == "nvidia":  # which other programs are given by us, and which Mesa is not
@@ -102,6 +103,6 @@ def over_xvfb(vendor: str, version: int, until: float | None = None) -> gl.Handl
                 context.undo = partial(_display.retire, display)
             return context
     except _xvfb.XvfbMissing as error:
-        raise causes.no_xvfb() from error
+        raise display_causes.no_xvfb() from error
     except (OSError, _xvfb.XvfbError) as error:
-        raise causes.xvfb_failed(error) from error
+        raise display_causes.xvfb_failed(error) from error
