@@ -33,6 +33,42 @@ def drawn(ctx, colour):
     return framebuffer.read(components=3)[300:303]
 """
 
+# For programs that a test runs: a context of Mesa's GLX, which serves by itself only where there is
+# no libEGL.
+MESA_GLX = """
+import moderngl_colab
+from moderngl_colab.strategies.glx import over_xvfb
+
+class MesaGLX:
+    name, vendor = "mesa-glx", "Mesa"
+
+    def create(self, request):
+        return over_xvfb("mesa", request.version, request.until)
+
+def mesa_glx(**options):
+    return moderngl_colab.get_gpu_context(strategies=[MesaGLX()], **options)
+"""
+
+# The variables as C has them, in their order.
+ENVIRONMENT = """
+def environment():
+    import ctypes
+
+    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    found = []
+    while environ[len(found)] is not None:
+        found.append(environ[len(found)])
+    return found
+"""
+
+# A machine for each way to a context, and its strategy.
+EVERYWHERE = {
+    "colab": "egl",
+    "glx-only": "glx",
+    "no-nvidia": "mesa",
+    "no-libegl-no-nvidia": "mesa",
+}
+
 # Remedies fit the platform; this one is told by a variable, whatever machine the tests run on.
 PLATFORM = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 

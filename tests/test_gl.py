@@ -6,34 +6,28 @@ import json
 from typing import Any
 
 import pytest
+from conftest import MESA_GLX
 
 from moderngl_colab import gl
 from moderngl_colab._egl import EGLError, error_name
 
 # On this machine the first makes contexts of NVIDIA's EGL, the second of Mesa's GLX over Xvfb.
-PRELUDE = """
-import json, warnings, moderngl, moderngl_colab
-from moderngl_colab.strategies.glx import over_xvfb
-
+PRELUDE = (
+    MESA_GLX
+    + """
+import json, warnings, moderngl
 warnings.simplefilter("ignore")
-
-class MesaGLX:
-    name, vendor = "mesa-glx", "Mesa"
-
-    def create(self, request):
-        return over_xvfb("mesa", request.version)
+glx = mesa_glx
 
 def egl():
     return moderngl_colab.get_gpu_context()
-
-def glx():
-    return moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
 
 def pixel(ctx, red):
     framebuffer = ctx.simple_framebuffer((2, 2))
     framebuffer.clear(red, 0, 0)
     return framebuffer.read()[0]
 """
+)
 
 
 def run(python: Any, code: str) -> Any:

@@ -9,30 +9,19 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import DRAWN, without_noise
+from conftest import DRAWN, ENVIRONMENT, MESA_GLX, without_noise
 
-GLX = """
+GLX = (
+    MESA_GLX
+    + ENVIRONMENT
+    + """
 import ctypes, gc, json, os, random, signal, sys, threading, time, warnings
-import moderngl_colab
 from moderngl_colab import _display, _signals
-from moderngl_colab.strategies.glx import over_xvfb
 warnings.simplefilter("ignore")
-class MesaGLX:
-    name, vendor = "mesa-glx", None
-    def create(self, request):
-        return over_xvfb("mesa", request.version, request.until)
-def call():
-    return moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
+call = mesa_glx
 def stop_server():
     if _display._shared is not None:
         _display.retire(_display._shared)
-def environment():
-    "The variables as C has them, in their order."
-    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
-    found = []
-    while environ[len(found)] is not None:
-        found.append(environ[len(found)])
-    return found
 def state():
     files = sorted(os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
                    if os.path.lexists(f"/proc/self/fd/{n}"))
@@ -41,6 +30,7 @@ def state():
     return {"environ": environment(), "python": list(os.environ.items()), "handlers": handlers,
             "sockets": len(servers), "files": len(files), "threads": threading.active_count()}
 """
+)
 
 
 def run(code: str, timeout: float = 120) -> Any:

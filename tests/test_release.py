@@ -7,18 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DRAWN
+from conftest import DRAWN, EVERYWHERE
 
 from rig import machines
 
 Python = Callable[..., machines.Finished]
 
-EVERYWHERE = {
-    "colab": "egl",
-    "glx-only": "glx",
-    "no-nvidia": "mesa",
-    "no-libegl-no-nvidia": "mesa",
-}
 COMMON = (
     DRAWN
     + """

@@ -7,18 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DRAWN
+from conftest import DRAWN, ENVIRONMENT, EVERYWHERE
 
 from rig import machines, remedies
 
 Python = Callable[..., machines.Finished]
 
-EVERYWHERE = {
-    "colab": "egl",
-    "glx-only": "glx",
-    "no-nvidia": "mesa",
-    "no-libegl-no-nvidia": "mesa",
-}
 COMMON = (
     DRAWN
     + """
@@ -45,14 +39,9 @@ def elsewhere(function, *arguments):
     return answers[0]
 """
 )
-AT_ONCE = """
-libc = ctypes.CDLL(None)
-def environment():
-    names, number = (ctypes.POINTER(ctypes.c_char_p)).in_dll(libc, "environ"), 0
-    while names[number]:
-        yield names[number].decode()
-        number += 1
-
+AT_ONCE = (
+    ENVIRONMENT
+    + """
 def work(number):
     barrier.wait()
     try:
@@ -84,6 +73,7 @@ print(json.dumps({
     "threads": threading.active_count(),
 }))
 """
+)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import without_noise
+from conftest import MESA_GLX, without_noise
 
 from moderngl_colab import _display, _x11, _xvfb
 
@@ -71,21 +71,18 @@ with _display.shared() as display:
     pass
 print(display.proc.pid, display.name, flush=True)
 """
-CONTEXT = """
+CONTEXT = (
+    MESA_GLX
+    + """
 import os, sys, warnings
-import moderngl_colab
 from moderngl_colab import _display
-from moderngl_colab.strategies.glx import over_xvfb
 warnings.simplefilter("ignore")
-class MesaGLX:
-    name, vendor = "mesa-glx", None
-    def create(self, request):
-        return over_xvfb("mesa", request.version, request.until)
-ctx = moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
+ctx = mesa_glx()
 with _display.shared() as display:
     pass
 print(display.proc.pid, display.name, flush=True)
 """
+)
 IN_A_THREAD = """
 import threading
 def body():
@@ -271,11 +268,11 @@ with ctx:
     pass
 display.proc.send_signal(signal.SIGSTOP)
 try:
-    moderngl_colab.get_gpu_context(strategies=[MesaGLX()], timeout=1)
+    mesa_glx(timeout=1)
 except moderngl_colab.GPUContextError as error:
     print(error.attempts[0].reason, flush=True)
 display.proc.send_signal(signal.SIGCONT)
-new = moderngl_colab.get_gpu_context(strategies=[MesaGLX()])
+new = mesa_glx()
 print(new.simple_framebuffer((1, 1)).read())
 """
     process, server, _ = start(CONTEXT + "sys.stdin.readline()" + code)
