@@ -784,7 +784,7 @@ if not pid:
     os.execv(sys.executable, [sys.executable, "-m", "moderngl_colab", "run", "--",
                               sys.executable, "-c", sys.argv[1]])
 text = b""
-while b"ready" not in text:
+while b"ready\\r\\n" not in text:  # Ctrl-C throws away what nobody has read yet.
     text += os.read(terminal, 1000)
 os.write(terminal, b"\\x03")
 try:
