@@ -11,7 +11,7 @@ from moderngl_colab import __version__, commands
 __all__ = ["main"]
 
 _PROGRAM = "moderngl-colab"
-_COMMANDS = ("doctor", "env", "run")
+_COMMANDS = ("doctor", "env", "run", "bench")
 _INTERRUPTED = 130  # as a shell gives it for SIGINT, 128 + 2
 _NOBODY_READS = 141  # and for SIGPIPE
 

@@ -234,8 +234,8 @@ def test_an_unknown_command_is_told_with_those_that_are_possible(word: str) -> N
 
     assert (result.returncode, result.stdout) == (64, "")
     assert result.stderr == (
-        "usage: moderngl-colab [doctor | env | run] ...\n"
-        f"moderngl-colab: error: {word!r} is no command; possible: doctor, env, run\n"
+        "usage: moderngl-colab [doctor | env | run | bench] ...\n"
+        f"moderngl-colab: error: {word!r} is no command; possible: doctor, env, run, bench\n"
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import secrets
-import stat
 import sys
 
 from moderngl_colab import commands
+from moderngl_colab.commands import pictures
 from moderngl_colab.diagnostics.report import Report, diagnose, limit, names
 
 __all__ = ["HELP", "configure", "execute"]
@@ -33,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="try egl, glx or mesa alone; may be repeated",
     )
     parser.add_argument(
-        "--save", metavar="FILE.png", type=_png, help="keep the picture that was rendered"
+        "--save", metavar="FILE.png", type=pictures.named, help="keep the picture that was rendered"
     )
     parser.add_argument("--no-try", action="store_true", help="look only, render nothing")
     parser.add_argument(
@@ -85,12 +83,6 @@ def _seconds(text: str) -> float:
         ) from None
 
 
-def _png(text: str) -> str:
-    if not text.lower().endswith(".png"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .png, and a PNG it would be")
-    return text
-
-
 def _print(report: Report, as_json: bool) -> None:
     if as_json:
         commands.write(json.dumps(report.to_dict(), indent=2) + "\n")
@@ -117,30 +109,7 @@ def _show(report: Report) -> None:
 
 
 def _save(report: Report, path: str) -> str | None:
-    """Write the picture, whole or not at all; gives what prevented it."""
-    picture = report.picture
-    if picture is None:
+    """Write the picture; gives what prevented it."""
+    if report.picture is None:
         return f"{path}: there is no picture, for nothing was rendered as it must be"
-    target = os.path.realpath(path)
-    try:
-        # A device would be replaced by a file.
-        if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-            return f"{path}: is there, and is no regular file"
-        _replace(target, picture)
-    except (OSError, ValueError) as error:
-        return f"{path}: {getattr(error, 'strerror', None) or error}"
-    return None
-
-
-def _replace(path: str, content: bytes) -> None:
-    beside = f"{path}.{secrets.token_hex(4)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(beside, flags, 0o666)
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(content)
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
+    return pictures.save(path, report.picture)

@@ -20,10 +20,10 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from moderngl_colab import _files, _loader, _process, _signals
+from moderngl_colab.diagnostics.answers import Answers, lines
 
 __all__ = ["Ended", "run", "serve"]
 
-_MOST_STDERR = 64 << 10  # bytes
 _GRACE = 5.0  # seconds
 _MARK = "_MODERNGL_COLAB_CHILD"
 _PR_SET_PDEATHSIG = 1
@@ -76,7 +76,12 @@ class Ended(NamedTuple):
             return f"was ended by signal {self.signal}"
 
 
-def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float) -> Ended:
+def run(
+    function: Callable[..., Iterator[Any]],
+    *arguments: Any,
+    timeout: float,
+    heard: Callable[[Any], None] | None = None,
+) -> Ended:
     """Call a function in a fresh process and wait for its end.
 
     Arguments:
@@ -84,6 +89,7 @@ def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float)
             it is yielded. Values are those that JSON has.
         arguments: what it is called with; they are those that JSON has.
         timeout: in seconds.
+        heard: called with each value soon after it is yielded; the time begins anew with each.
     """
     if (why := _forbidden()) is not None:
         return Ended(error=why)
@@ -94,13 +100,15 @@ def run(function: Callable[..., Iterator[Any]], *arguments: Any, timeout: float)
             _process.file_in_memory("stderr", b"") as said,
         ):
             # An interrupt amid the start would leave the process to nobody.
+            known = Answers(answers, heard)
             with contextlib.ExitStack() as held:
                 held.enter_context(_signals.held())
                 process = _start(function, arguments, job, answers, said)
-                in_time = _wait(process, timeout, held)
+                in_time = _wait(process, timeout, held, known)
+            known.read()
             return Ended(
-                answers=tuple(_parsed(_content(answers))),
-                stderr=_lines(said),
+                answers=tuple(known.all),
+                stderr=lines(said),
                 status=process.returncode if in_time else None,
                 timed_out=not in_time,
             )
@@ -181,18 +189,30 @@ def _start(
     )
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float, held: contextlib.ExitStack) -> bool:
+def _wait(
+    process: subprocess.Popen[bytes], timeout: float, held: contextlib.ExitStack, known: Answers
+) -> bool:
     """Whether it ended in time; it is gone either way, or cannot be ended."""
-    until = time.monotonic() + timeout
     try:
         held.close()
-        # Handlers are still held where the caller is within such a block.
-        any(_ended(process, pause) for pause in _signals.pauses(until))
+        while _heard(process, timeout, known):
+            pass
     finally:  # of the wait; an interrupt may have ended that, too
         in_time = process.returncode is not None
         if not in_time:
             _end(process)
     return in_time
+
+
+def _heard(process: subprocess.Popen[bytes], timeout: float, known: Answers) -> bool:
+    """Whether somebody heard an answer of it, before its end and before the time was over."""
+    # Handlers are still held where the caller is within such a block.
+    for pause in _signals.pauses(time.monotonic() + timeout):
+        if _ended(process, pause):
+            return False
+        if known.read():
+            return True
+    return False
 
 
 def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
@@ -225,20 +245,3 @@ def _descendants(pid: int) -> Iterator[int]:
         for child in map(int, _files.read_text(f"/proc/{pid}/task/{task}/children").split()):
             yield child
             yield from _descendants(child)
-
-
-def _content(descriptor: int, most: int | None = None) -> bytes:
-    size = os.fstat(descriptor).st_size
-    wanted = size if most is None else min(size, most)
-    return os.pread(descriptor, wanted, size - wanted)
-
-
-def _parsed(content: bytes) -> Iterator[Any]:
-    # What follows the last line's end was being written when the process was ended.
-    for line in content.split(b"\n")[:-1]:
-        yield json.loads(line)
-
-
-def _lines(said: int) -> tuple[str, ...]:
-    lines = _content(said, _MOST_STDERR).decode(errors="replace").splitlines()
-    return tuple(line.rstrip() for line in lines if line.strip())

@@ -12,7 +12,7 @@ from moderngl_colab.machine import Trial
 from moderngl_colab.options import DEVICE_VARIABLE
 from moderngl_colab.strategies import Request
 
-__all__ = ["Tried", "attempt", "run", "try_it", "verdict"]
+__all__ = ["Tried", "attempt", "run", "stop_server", "try_it", "verdict"]
 
 _OWN_SHARE = 0.8
 _CONTEXT = ("vendor", "renderer", "version", "software", "egl_device", "seconds")
@@ -115,11 +115,11 @@ def try_it(
     yield {"picture": base64.b64encode(picture.draw(ctx)).decode()}
     ctx.release()
     if info.egl_device is None:
-        _stop_server()
+        stop_server()
     yield {"released": True}
 
 
-def _stop_server() -> None:
+def stop_server() -> None:
     """End the X server, and wait for it: in a container there may be nobody else who does."""
     from moderngl_colab import _display
 
