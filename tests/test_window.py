@@ -1,0 +1,406 @@
+"""A WindowConfig renders to a file: the picture, the film, the time, and what goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rig import machines
+
+pytest.importorskip("moderngl_window", reason="moderngl-window is not installed")
+imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
+
+OPTIONS = ("-W", "ignore:Importing PyGLM:PendingDeprecationWarning")
+GPU = "NVIDIA Stand-in GPU 0/PCIe/SSE2"
+
+Python = Callable[..., machines.Finished]
+Run = Callable[..., str]
+
+# A red triangle over the lower left half, and what is called with what.
+CONFIG = """
+import sys
+from pathlib import Path
+import moderngl
+import moderngl_colab
+from moderngl_colab import window
+from moderngl_window.context.base import WindowConfig
+
+sys.argv = ["program", "--of", "somebody", "else"]
+output = Path(sys.orig_argv[-1])
+
+class Half(WindowConfig):
+    window_size = (64, 48)
+    aspect_ratio = None
+    clear_color = (0.0, 0.2, 0.4, 0.0)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.program = self.ctx.program(
+            "#version 330\\nvoid main() { gl_Position = vec4("
+            "vec2[](vec2(-1, -1), vec2(1, -1), vec2(-1, 1))[gl_VertexID], 0, 1); }",
+            "#version 330\\nuniform float blue; out vec4 colour;"
+            "void main() { colour = vec4(1, 0, blue, 0.3); }",
+        )
+        self.triangle = self.ctx.vertex_array(self.program, [])
+
+    def on_render(self, time, frame_time):
+        self.triangle.render(vertices=3)
+"""
+
+
+@pytest.fixture
+def run(python: Python, tmp_path: Path) -> Run:
+    """Run code after CONFIG on the Colab-like machine; what it prints."""
+
+    def call(code: str, output: str = "picture.png", **env: str) -> str:
+        arguments = (CONFIG + code, str(tmp_path / output))
+        return python("colab", *arguments, env=env, options=OPTIONS).stdout
+
+    return call
+
+
+def pixels(path: Path, *places: tuple[int, int]) -> list[object]:
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return [image.getpixel(place) for place in places]
+
+
+RED, GROUND = (255, 0, 0), (0, 51, 102)
+
+
+def test_a_picture_is_of_the_last_frame_and_the_upper_row_is_first(
+    run: Run, tmp_path: Path
+) -> None:
+    said = run("""
+class Loud(Half):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        print(type(self.wnd).__name__, self.wnd.size, self.wnd.samples, self.wnd.headless)
+    def on_resize(self, *size):
+        print("resize", size)
+    def on_render(self, time, frame_time):
+        print("render", self.wnd.frames, round(time, 6), round(frame_time, 6))
+        super().on_render(time, frame_time)
+    def on_close(self):
+        print("close")
+info = window.run(Loud, output, frames=3, fps=50)
+print(info.strategy, info.renderer)
+""")
+    assert said.splitlines() == [
+        "Window (64, 48) 0 True",
+        "resize (64, 48)",
+        "render 0 0.0 0.0",
+        "render 1 0.02 0.02",
+        "render 2 0.04 0.02",
+        "close",
+        f"egl {GPU}",
+    ]
+    seen = pixels(tmp_path / "picture.png", (5, 42), (40, 44), (58, 5), (40, 3))
+    assert seen == [RED, RED, GROUND, GROUND]
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_a_film_has_every_frame(run: Run, tmp_path: Path) -> None:
+    run(
+        """
+class Turning(Half):
+    def on_render(self, time, frame_time):
+        self.program["blue"] = time
+        super().on_render(time, frame_time)
+window.run(Turning, output, frames=11, fps=10)
+""",
+        "film.mp4",
+    )
+    film = str(tmp_path / "film.mp4")
+    assert imageio_ffmpeg.count_frames_and_secs(film) == (11, 1.1)
+    decode = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", film]
+    raw = subprocess.check_output([*decode, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+    assert len(raw) == 11 * 48 * 64 * 3
+    blue = raw[3 * (40 * 64 + 6) + 2 :: 48 * 64 * 3]  # of a pixel in the triangle
+    assert list(blue) == pytest.approx([25.5 * number for number in range(11)], abs=14)
+
+
+def test_the_time_can_be_set_and_paused_and_is_no_clock(run: Run) -> None:
+    assert run("""
+class Timely(Half):
+    def on_render(self, time, frame_time):
+        print(time, frame_time, self.timer.time, self.timer.is_paused, self.timer.fps)
+        frame = self.wnd.frames
+        if frame == 1:
+            self.timer.time = 8
+        if frame in (2, 4):
+            self.timer.toggle_pause()
+window.run(Timely, output, frames=6, fps=4)
+""").splitlines() == [
+        "0.0 0.0 0.0 False 4",
+        "0.25 0.25 0.25 False 4",
+        "8.25 8.0 8.25 False 4",
+        "8.25 0.0 8.25 True 4",
+        "8.25 0.0 8.25 True 4",
+        "8.5 0.25 8.5 False 4",
+    ]
+
+
+def test_samples_are_resolved_and_no_scissor_cuts_the_copy(run: Run, tmp_path: Path) -> None:
+    said = run("""
+class Smooth(Half):
+    samples = 64
+    def on_render(self, time, frame_time):
+        super().on_render(time, frame_time)
+        self.wnd.fbo.scissor = 0, 0, 8, 8
+window.run(Smooth, output, frames=1)
+print(moderngl_colab.get_gpu_context().max_samples)
+window.run(Smooth, output.with_name("rough.png"), args=["--samples", "0"])
+""")
+    assert int(said) > 1
+    for name, colours in (("picture", 3), ("rough", 2)):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert len(image.getcolors() or ()) >= colours
+            assert colours == 3 or len(image.getcolors() or ()) == colours
+            assert image.getpixel((58, 5)) == GROUND
+
+
+def test_the_context_has_a_screen(run: Run, tmp_path: Path) -> None:
+    run("""
+class ToScreen(Half):
+    clear_color = None
+    def on_render(self, time, frame_time):
+        self.ctx.simple_framebuffer((8, 8)).use()
+        self.ctx.screen.use()
+        self.ctx.clear(0.0, 1.0, 0.0)
+window.run(ToScreen, output)
+""")
+    assert pixels(tmp_path / "picture.png", (0, 0), (63, 47)) == [(0, 255, 0)] * 2
+
+
+def test_its_own_arguments_count_and_this_processs_do_not(run: Run, tmp_path: Path) -> None:
+    said = run("""
+class Asking(Half):
+    @classmethod
+    def add_arguments(cls, parser):
+        parser.add_argument("--name")
+    def on_render(self, time, frame_time):
+        print(self.argv.name, self.wnd.size)
+window.run(Asking, output)
+window.run(Asking, output, args=["--size", "32x16", "--size_mult", "2", "--name", "me"])
+""")
+    assert said == "None (64, 48)\nme (64, 32)\n"
+    assert pixels(tmp_path / "picture.png", (63, 31)) == [GROUND]
+
+
+def test_a_window_is_resized_and_tells_it(run: Run, tmp_path: Path) -> None:
+    said = run("""
+class Growing(Half):
+    def on_resize(self, *size):
+        print(size)
+    def on_render(self, time, frame_time):
+        if self.wnd.frames == 0:
+            self.wnd.size = 128, 96
+        super().on_render(time, frame_time)
+window.run(Growing, output, frames=2)
+try:
+    window.run(Growing, output.with_name("film.mp4"), frames=2, args=["--samples", "4"])
+except ValueError as error:
+    print(error)
+class Later(Growing):
+    def on_render(self, time, frame_time):
+        if self.wnd.frames == 1:
+            self.wnd.size = 128, 96
+try:
+    window.run(Later, output.with_name("film.mp4"), frames=2)
+except ValueError as error:
+    print(error)
+""")
+    assert said.splitlines() == [
+        "(64, 48)",
+        "(128, 96)",
+        "(64, 48)",
+        "(128, 96)",
+        "(64, 48)",
+        "(128, 96)",
+        "a film's frames have one size; this one has 128x96 pixels, and those before it 64x48",
+    ]
+    assert pixels(tmp_path / "picture.png", (10, 86), (120, 5)) == [RED, GROUND]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "picture.png"]
+
+
+@pytest.mark.parametrize("output", ["picture.png", "film.mp4"])
+def test_a_config_that_raises_leaves_nothing_but_what_was_there(
+    run: Run, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / output).write_bytes(b"older")
+    said = run(
+        """
+import moderngl_window
+mine = moderngl_colab.get_gpu_context()
+mine.simple_framebuffer((4, 4)).use()
+mine.clear(0.0, 0.0, 1.0)
+class Failing(Half):
+    def on_render(self, time, frame_time):
+        made.append(self.ctx)
+        if self.wnd.frames == 2:
+            raise LookupError("no such thing")
+class Stillborn(Half):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        made.append(self.ctx)
+        raise LookupError("not even begun")
+class AtTheEnd(Half):
+    def on_close(self):
+        made.append(self.ctx)
+        raise LookupError("all was drawn")
+made = []
+for config in (Failing, Stillborn, AtTheEnd):
+    try:
+        window.run(config, output, frames=5)
+    except LookupError as error:
+        print(error)
+print({type(ctx.mglo).__name__ for ctx in made}, moderngl_window.ContextRefs.CONTEXT)
+print(list(mine.fbo.read(components=3)[:3]), mine.error)
+""",
+        output,
+    )
+    assert said.splitlines() == [
+        "no such thing",
+        "not even begun",
+        "all was drawn",
+        "{'InvalidObject'} None",
+        "[0, 0, 255] GL_NO_ERROR",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == [output]
+    assert (tmp_path / output).read_bytes() == b"older"
+
+
+def test_one_window_comes_after_another(run: Run, tmp_path: Path) -> None:
+    run("""
+for number in range(5):
+    window.run(Half, output.with_name(f"{number}.png"))
+""")
+    for number in range(5):
+        assert pixels(tmp_path / f"{number}.png", (5, 42), (58, 5)) == [RED, GROUND]
+
+
+def test_a_config_that_closes_its_window_ends_it(run: Run, tmp_path: Path) -> None:
+    said = run("""
+class Brief(Half):
+    def on_render(self, time, frame_time):
+        super().on_render(time, frame_time)
+        if self.wnd.frames == 3:
+            self.wnd.close()
+window.run(Brief, output.with_name("film.mp4"), frames=9)
+try:
+    window.run(Brief, output, frames=9)
+except RuntimeError as error:
+    print(error)
+""")
+    assert said == "Brief closed its window before frame 9\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+    assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "film.mp4"))[0] == 3
+
+
+def test_the_context_that_a_config_makes_is_taken(run: Run) -> None:
+    assert run("""
+class Own(Half):
+    @classmethod
+    def init_mgl_context(cls):
+        return moderngl_colab.get_gpu_context(strategies=["glx"])
+print(window.run(Own, output).strategy)
+""") == ("glx\n")
+
+
+REFUSED = [
+    ("window.run(Half, 'a.jpg')", "ValueError: output='a.jpg' is neither a .png nor an .mp4"),
+    (
+        "window.run(Half, '/nowhere/a.png')",
+        "ValueError: output='/nowhere/a.png' is no name for a file in a folder that is there",
+    ),
+    ("window.run(Half, output, frames=0)", "ValueError: frames=0 is no number from 1 on"),
+    ("window.run(Half, output, fps=0)", "ValueError: fps=0 is no number above 0"),
+    (
+        "Half.window_size = 63, 48; window.run(Half, output.with_suffix('.mp4'))",
+        "ValueError: an MP4 has even numbers of pixels, not 63x48",
+    ),
+    (
+        "Half.gl_version = 9, 9; window.run(Half, output)",
+        "GPUContextError: no OpenGL 9.9 context could be made:",
+    ),
+]
+
+
+def test_what_is_impossible_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
+    calls = "\n".join(
+        f"""
+try:
+    {call}
+except Exception as error:
+    print(type(error).__name__, str(error).partition(chr(10))[0], sep=": ")
+"""
+        for call, _ in REFUSED
+    )
+    assert run(calls).splitlines() == [text for _, text in REFUSED]
+    assert not list(tmp_path.iterdir())
+
+
+def test_ffmpegs_own_last_word_is_the_error(run: Run, tmp_path: Path) -> None:
+    tool = tmp_path / "ffmpeg"
+    tool.write_text("#!/bin/sh\necho first >&2\necho no space left >&2\nexit 3\n")
+    tool.chmod(0o755)
+    said = run(
+        """
+Half.window_size = 1280, 720
+try:
+    window.run(Half, output, frames=3)
+except OSError as error:
+    print(error)
+""",
+        "film.mp4",
+        IMAGEIO_FFMPEG_EXE=str(tool),
+    )
+    assert said == "ffmpeg ended with 3: no space left\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
+
+
+ABSENT = """
+import sys
+sys.modules["{module}"] = None  # as Python's import system has it for what is not there
+try:
+    {use}
+except ModuleNotFoundError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (
+            "moderngl_window",
+            'moderngl_colab.window needs moderngl_window: pip install "moderngl_colab[window]"',
+        ),
+        ("imageio_ffmpeg", 'a film needs imageio_ffmpeg: pip install "moderngl_colab[window]"'),
+    ],
+)
+def test_what_is_absent_is_named_with_the_extra(
+    module: str, text: str, python: Python, tmp_path: Path
+) -> None:
+    if module == "moderngl_window":
+        code = ABSENT.format(module=module, use="import moderngl_colab.window")
+    else:
+        use = "window.run(Half, output)"
+        code = CONFIG + ABSENT.format(module=module, use=use)
+    arguments = (code, str(tmp_path / "film.mp4"))
+    assert python("colab", *arguments, options=OPTIONS).stdout == f"{text}\n"
+
+
+def test_nothing_of_it_is_imported_before_it_is_asked_for(python: Python) -> None:
+    code = """
+import sys, moderngl_colab
+moderngl_colab.get_gpu_context()
+foreign = ("moderngl_window", "PIL", "numpy", "imageio_ffmpeg", "pyglet")
+print([name for name in foreign if name in sys.modules])
+"""
+    assert python("colab", code).stdout == "[]\n"
