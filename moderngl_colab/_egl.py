@@ -135,10 +135,13 @@ class LibEGL:
         """
         if self._devices is None:
             query = self._extension("eglQueryDevicesEXT", c_uint32, c_int32, c_void_p, c_void_p)
-            string = self._extension("eglQueryDeviceStringEXT", c_char_p, c_void_p, c_int32)
             handles, count = (c_void_p * _MOST_DEVICES)(), c_int32(0)
             self._check("eglQueryDevicesEXT", query(_MOST_DEVICES, handles, byref(count)))
-            listed = enumerate(handles[: max(count.value, 0)])  # -1 would be all but the last.
+            if count.value < 1:  # libglvnd without a vendor knows no other function of devices.
+                self._devices = ()
+                return ()
+            string = self._extension("eglQueryDeviceStringEXT", c_char_p, c_void_p, c_int32)
+            listed = enumerate(handles[: count.value])
             self._devices = tuple(
                 _egl_devices.described(place, at, string) for place, at in listed if at
             )

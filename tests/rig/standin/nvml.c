@@ -211,6 +211,21 @@ STANDIN_EXPORT int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
     return NVML_NOT_FOUND;
 }
 
+/*
+ * What the calling process has in memory, where STANDIN_MEMORY says so: the stand-in draws there, so
+ * what is drawn into counts as it would on a GPU.
+ */
+static unsigned long long memory_of_process(void) {
+    unsigned long long pages = 0;
+    FILE *statm = standin_lists("STANDIN_MEMORY", "process") ? fopen("/proc/self/statm", "r") : NULL;
+    if (!statm)
+        return 0;
+    if (fscanf(statm, "%*u %llu", &pages) != 1)
+        pages = 0;
+    fclose(statm);
+    return pages * (unsigned long long)sysconf(_SC_PAGESIZE);
+}
+
 /* ---- describing a GPU --------------------------------------------------------------------- */
 
 STANDIN_EXPORT int nvmlDeviceGetIndex(void *handle, unsigned *index) {
@@ -273,7 +288,7 @@ STANDIN_EXPORT int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_info_v2 *info
     }
     info->total = MEMORY_TOTAL(gpu);
     info->reserved = MEMORY_RESERVED;
-    info->used = MEMORY_USED;
+    info->used = MEMORY_USED + memory_of_process();
     info->free = info->total - info->reserved - info->used;
     return NVML_SUCCESS;
 }
@@ -310,7 +325,7 @@ static int list_processes(void *handle, unsigned *count, process_info *list, uns
         return NVML_INSUFFICIENT_SIZE;
     if (present) {
         unsigned pid = standin_lists("STANDIN_PIDS", "hidden") ? FOREIGN_PID : (unsigned)getpid();
-        *list = (process_info){pid, MEMORY_OF_CALLER, ~0u, ~0u};
+        *list = (process_info){pid, MEMORY_OF_CALLER + memory_of_process(), ~0u, ~0u};
     }
     return NVML_SUCCESS;
 }

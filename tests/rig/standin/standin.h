@@ -11,6 +11,7 @@
  *   STANDIN_MIG       they are in MIG mode; EGL and GLX have nothing then
  *   STANDIN_PIDS      whom NVML lists: "hidden" another process for the caller, as from within a
  *                     PID namespace; "none" nobody; "both" the caller as computing, too
+ *   STANDIN_MEMORY    "process": NVML adds what the calling process has in memory to what is used
  * Words of STANDIN_FAULT that concern what EGL says of a GPU:
  *   no-uuid               no EGL_EXT_device_persistent_id, and no UUID
  *   no-query-name         no EGL_EXT_device_query_name, and no vendor or renderer; before 470
