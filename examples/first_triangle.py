@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-import moderngl
-import numpy as np
-from PIL import Image
+try:
+    import moderngl
+    import numpy as np
+    from PIL import Image
 
-import moderngl_colab
+    import moderngl_colab
+except ImportError as error:
+    sys.exit(f'first_triangle.py: error: {error}; pip install "moderngl_colab[examples]"')
 
 SIZE = (512, 512)
 
@@ -51,13 +55,12 @@ VERTICES = np.array(
 def draw(ctx: moderngl.Context) -> Image.Image:
     program = ctx.program(vertex_shader=VERTEX_SHADER, fragment_shader=FRAGMENT_SHADER)
     vertices = ctx.vertex_array(program, ctx.buffer(VERTICES), "position", "color")
-    framebuffer = ctx.simple_framebuffer(SIZE)
-    framebuffer.use()
-    framebuffer.clear(0.1, 0.1, 0.1)
+    fbo = ctx.simple_framebuffer(SIZE)
+    fbo.use()
+    fbo.clear(0.1, 0.1, 0.1)
     vertices.render()
-    picture = Image.frombytes("RGB", SIZE, framebuffer.read())
     # OpenGL's rows begin at the bottom.
-    return picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return Image.frombytes("RGB", fbo.size, fbo.read()).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
 
 
 def main() -> None:

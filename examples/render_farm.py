@@ -243,7 +243,7 @@ def main() -> None:
     add("--scene", choices=SCENES, default="knot")
     add("--size", default="512x512", metavar="WxH", help="pixels; default: %(default)s")
     add("--count", default="240", metavar="N", help="frames of one turn; default: %(default)s")
-    add("--output", default="turntable.mp4", metavar="FILE", help="an .mp4 or a .gif")
+    add("--output", default="render_farm.mp4", metavar="FILE", help="an .mp4 or a .gif")
     add("--workers", metavar="N", help="at most; default: one for each GPU, or else each CPU")
     add("--address", help="of a Ray cluster; default: the one that runs here, or else a new one")
     given = parser.parse_args()
