@@ -2,6 +2,7 @@
 examples_packages = libegl1 libgl1 libegl-mesa0 libglx-mesa0 libgl1-mesa-dri xvfb
 test_packages = $(examples_packages) e2fsprogs gcc libc6-dev libglvnd-dev libx11-dev mesa-utils mount \
 	strace util-linux
+docs_packages =
 
 PYTHON = python3
 PYTEST_ARGS = -n 2
@@ -21,12 +22,15 @@ export DEBIAN_FRONTEND = noninteractive
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test audit clean system-examples system-test
+.PHONY: help demo test audit gpu docs clean system-examples system-test \
+	system-docs
 
 help:
 	@echo 'make demo    draw a first triangle and say what drew it'
 	@echo 'make test    run every check: ruff, mypy, and the tests against the built wheel'
 	@echo 'make audit   ask whether a dependency is known to be vulnerable; make test does it, too'
+	@echo 'make gpu     test what is claimed of drivers, where an NVIDIA GPU is; installs nothing'
+	@echo 'make docs    build the documentation, in dist/site'
 	@echo 'make clean   remove what these made'
 	@echo
 	@echo 'demo and test install what is missing: into $(VENV), and, where root runs them, packages of'
@@ -44,13 +48,23 @@ test: $(VENV)/test
 audit: $(VENV)/test
 	$(VENV)/bin/python tests/audit.py
 
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict \
+		--config-file docs/site/mkdocs.yml
+	@echo dist/site/index.html
+
+gpu:
+	env -u PYTHONSAFEPATH $(PYTHON) -m pytest tests/gpu
+
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f first_triangle.png dataloader.png turntable.png turntable.mp4
+	rm -f $(addsuffix .png, first_triangle dataloader render_farm compute_shader render_to_numpy \
+		render_to_tensor waves zengl pyglet mujoco vtk pyvista vispy) $(addsuffix .mp4, turntable render_farm shader_art)
+	rm -rf gpu-results
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 # The wheel, installed with one of its extras.
-$(VENV)/examples $(VENV)/test: $(VENV)/%: $(PACKAGED) | system-%
+$(VENV)/examples $(VENV)/test $(VENV)/docs: $(VENV)/%: $(PACKAGED) | system-%
 	$(PYTHON) -m venv $(VENV)
 	rm -rf dist
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
@@ -59,7 +73,7 @@ $(VENV)/examples $(VENV)/test: $(VENV)/%: $(PACKAGED) | system-%
 	touch $@
 
 # Looks first: where everything is there, neither root nor the network is needed.
-system-examples system-test: system-%:
+system-examples system-test system-docs: system-%:
 	@missing=$$($(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo $(notdir $(PYTHON))-venv); \
 	for package in $($*_packages); do \
 		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed \
