@@ -6,20 +6,18 @@ which nobody else may enter: whoever could write there would choose a library th
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import secrets
 import stat
 from collections.abc import Mapping
 
-from moderngl_colab import _glvnd, _trust
+from moderngl_colab import _folder, _glvnd
 
 __all__ = ["CacheError", "icd"]
 
 _VARIABLE = "XDG_CACHE_HOME"
 _OF_OTHERS = 0o077
-_OURS = 0o700
 
 
 class CacheError(OSError):
@@ -44,7 +42,7 @@ def icd(library: str, environ: Mapping[str, str] = os.environ) -> str:
     if ":" in folder:
         raise _error(folder, "a colon ends a path in __EGL_VENDOR_LIBRARY_FILENAMES")
     try:
-        descriptor = _private_folder(home)
+        descriptor = _folder.private(home, _glvnd.OWN_FOLDER)
     except OSError as error:
         raise _error(folder, error.strerror or str(error)) from error
     try:
@@ -71,63 +69,6 @@ def _cache_home(environ: Mapping[str, str]) -> str:
     if not os.path.isabs(home):
         raise _error(os.path.join(home, _glvnd.OWN_FOLDER), "this user has no home folder")
     return home
-
-
-def _private_folder(home: str) -> int:
-    """A descriptor of the folder, which is made if it is not there."""
-    _make(home)
-    # O_PATH asks for no right to read: a umask may have kept that from us.
-    parent = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _check(home)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(_glvnd.OWN_FOLDER, _OURS, dir_fd=parent)
-        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-        folder = os.open(_glvnd.OWN_FOLDER, flags, dir_fd=parent)
-    finally:
-        os.close(parent)
-    try:
-        status = os.fstat(folder)
-        if stat.S_ISLNK(status.st_mode):
-            raise OSError("it is a symbolic link")
-        if not stat.S_ISDIR(status.st_mode):
-            raise OSError("it is no folder")
-        if status.st_uid != os.geteuid():
-            raise OSError(f"it belongs to user {status.st_uid}")
-        if stat.S_IMODE(status.st_mode) != _OURS:
-            os.chmod(f"/proc/self/fd/{folder}", _OURS)
-    except BaseException:
-        os.close(folder)
-        raise
-    return folder
-
-
-def _make(folder: str) -> None:
-    """Make a folder and those above it, each for this user alone, where they are not there."""
-    absent = []
-    while not _is_folder(folder):
-        if os.path.lexists(folder):
-            raise OSError(f"{folder} is no folder")
-        absent.append(folder)
-        folder = os.path.dirname(folder)
-    _check(folder)
-    for each in reversed(absent):
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(each, _OURS)
-            os.chmod(each, _OURS)  # A umask may have left less.
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _check(folder: str) -> None:
-    """Refuse one that others could replace: they would choose what programs read in it."""
-    if (found := _trust.breach(folder)) is not None:
-        raise OSError(str(found))
 
 
 def _is_whole(folder: int, name: str, content: bytes) -> bool:

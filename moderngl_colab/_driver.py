@@ -115,7 +115,7 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
     """The copy of the userland to use.
 
     Arguments:
-        environ: where the two variables are read.
+        environ: where the variables are read.
         root: the directory that stands for ``/``.
 
     Returns:
@@ -146,7 +146,8 @@ def exposed(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[E
 
 
 def _found(environ: Mapping[str, str], root: str) -> _Found:
-    found = _search(places(environ, root), _kernel.version(root))
+    module = _kernel.version(root)
+    found = _search(places(environ, root, module), module)
     if found.exposed:  # What mends that need not change the directory itself.
         _search.cache_clear()
     return found

@@ -42,14 +42,20 @@ class Leash:
         command: the program and its arguments.
         environ: its environment.
         files: descriptors that it inherits.
-        stderr: the descriptor that takes what it says.
+        output: the descriptors that take what it writes to stdout and to stderr.
+        folder: where it runs; here, unless one is named.
 
     Raises:
         OSError: the system refused a process or a pipe.
     """
 
     def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], files: Sequence[int], stderr: int
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        files: Sequence[int],
+        output: tuple[int, int],
+        folder: str | None = None,
     ) -> None:
         theirs, ours = map(_process.above_standard_streams, os.pipe())
         self._end: int | None = ours
@@ -57,8 +63,9 @@ class Leash:
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", _WAIT_FOR_GO, "sh", *command],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
+                stdout=output[0],
+                stderr=output[1],
+                cwd=folder,
                 pass_fds=(*files, theirs),
                 env=dict(environ),
                 start_new_session=True,

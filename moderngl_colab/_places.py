@@ -9,7 +9,8 @@ another version. So the directories are searched here, in this order:
 4. ``/usr/lib64-nvidia`` (Colab), ``/usr/local/nvidia/lib64`` and ``lib`` (GKE, Kaggle);
 5. the distribution's: multiarch, ``/usr/lib64``, ``nvidia/current`` (Debian's alternatives),
    ``/usr/lib/nvidia-*`` (Ubuntu until 18.04), ``/run/opengl-driver/lib`` (NixOS);
-6. ``/.singularity.d/libs`` (Apptainer ``--nv``).
+6. ``/.singularity.d/libs`` (Apptainer ``--nv``);
+7. what ``install-driver`` fetched for the kernel module that runs now.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from moderngl_colab import _files, _loader
+from moderngl_colab import _files, _kernel, _loader
 
-__all__ = ["DIRECTORY_VARIABLE", "VENDOR_LIBRARIES", "Place", "places"]
+__all__ = ["DIRECTORY_VARIABLE", "VENDOR_LIBRARIES", "Place", "kept", "places", "store"]
 
 DIRECTORY_VARIABLE = "MODERNGL_COLAB_DRIVER_DIR"
 
 VENDOR_LIBRARIES = ("EGL", "GLX")
+
+_DATA_HOME = "XDG_DATA_HOME"
 
 
 class Place(NamedTuple):
@@ -39,22 +42,48 @@ class Place(NamedTuple):
     """Whether this process's own loader takes whatever is in it."""
 
 
-def places(environ: Mapping[str, str], root: str) -> tuple[Place, ...]:
+def places(environ: Mapping[str, str], root: str, module: str | None) -> tuple[Place, ...]:
     """The directories there are, in the order of the search.
 
     Arguments:
-        environ: where the two variables are read.
+        environ: where the variables are read.
         root: the directory that stands for ``/``.
+        module: the version of the kernel module.
     """
     cached = tuple(_from_the_cache(root))
     loaders = {*_loader.searched(root), *cached}
-    changed = {path: _changed(path) for path in _directories(environ, root, cached)}
+    changed = {path: _changed(path) for path in _directories(environ, root, cached, module)}
     return tuple(
         Place(path, when, path in loaders) for path, when in changed.items() if when is not None
     )
 
 
-def _directories(environ: Mapping[str, str], root: str, cached: tuple[str, ...]) -> Iterator[str]:
+def store(environ: Mapping[str, str]) -> str | None:
+    """The folder below which ``install-driver`` keeps drivers, ``VERSION-MACHINE`` each.
+
+    It is in ``XDG_DATA_HOME`` (XDG Base Directory Specification 0.8, by which relative paths are
+    to be ignored).
+
+    Returns:
+        None for a user without a home.
+    """
+    home, data = environ.get("HOME", ""), environ.get(_DATA_HOME, "")
+    if not os.path.isabs(data):
+        data = os.path.join(home, ".local/share") if os.path.isabs(home) else ""
+    return os.path.join(data, "moderngl_colab/driver") if data else None
+
+
+def kept(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The versions that ``install-driver`` keeps for this machine."""
+    folder, ending = store(environ), f"-{os.uname().machine}"
+    names = () if folder is None else _files.names(folder)
+    versions = (name.removesuffix(ending) for name in names if name.endswith(ending))
+    return tuple(version for version in versions if _kernel.is_version(version))
+
+
+def _directories(
+    environ: Mapping[str, str], root: str, cached: tuple[str, ...], module: str | None
+) -> Iterator[str]:
     if own := environ.get(DIRECTORY_VARIABLE):
         # A relative one, in a folder that is gone; or none that could be a path.
         with contextlib.suppress(OSError, ValueError):
@@ -75,6 +104,8 @@ def _directories(environ: Mapping[str, str], root: str, cached: tuple[str, ...])
         ".singularity.d/libs",
     )
     yield from (os.path.join(root, name) for name in known)
+    if module is not None and (kept := store(environ)) is not None:
+        yield os.path.join(kept, f"{module}-{os.uname().machine}")
 
 
 def _from_the_cache(root: str) -> Iterator[str]:

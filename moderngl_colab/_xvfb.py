@@ -121,7 +121,8 @@ class Display(xvfbwrapper.Xvfb):
         with _process.file_in_memory("Xauthority", _x11.authority(self._cookie)) as authority:
             self.xvfb_cmd = ["Xvfb", self.name, *self.extra_xvfb_args]
             self.xvfb_cmd += ["-auth", f"/proc/self/fd/{authority}"]
-            self._leash = _leash.Leash(self.xvfb_cmd, self.environ, [authority], errors)
+            output = (subprocess.DEVNULL, errors)
+            self._leash = _leash.Leash(self.xvfb_cmd, self.environ, [authority], output)
             self.proc = server = self._leash.process
             while (connection := self._connected(until)) is None:
                 _signals.let_in()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     not os.path.exists("/usr/bin/apt-cache"), reason="there is no apt-cache on this system"
 )
 
-Offer = Callable[[Mapping[str, tuple[str, ...]]], None]
+Offer = Callable[..., None]
 
 
 @pytest.fixture
@@ -35,13 +35,15 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
     )
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
 
-    def write(packages: Mapping[str, tuple[str, ...]]) -> None:
+    def write(
+        packages: Mapping[str, tuple[str, ...]], depends: Mapping[str, str] | None = None
+    ) -> None:
         name = "example.org_ours_dists_x_main_binary-amd64_Packages"
         (tmp_path / "lists" / name).write_text(
             "".join(
                 f"Package: {package}\nVersion: {version}\nArchitecture: amd64\n"
                 f"Filename: pool/{package}_{version}.deb\nSize: 1\nMD5sum: {number:032x}\n"
-                "Description: x\n\n"
+                f"Depends: {(depends or {}).get(package, 'libc6')}\nDescription: x\n\n"
                 for package, versions in packages.items()
                 for number, version in enumerate(versions)
             )
@@ -98,6 +100,35 @@ def test_debians_packages_bear_no_branch_in_their_names(offer: Offer) -> None:
         "libegl-nvidia0": "535.261.03-1~deb12u1",
         "libglx-nvidia0": "1:535.261.03-1~deb12u1",
     }
+
+
+@pytest.mark.parametrize(
+    ("depends", "found"),
+    [
+        ("libnvidia-gl-580", {}),
+        ("libc6 (>= 2.34), libnvidia-gl-580-server (>= 580.1)", {}),
+        ("libnvidia-gl | libnvidia-gl-595:any", {}),
+        ("libnvidia-glcore, libnvidia-glvkspirv", {"libnvidia-gl-550": "550.54.15-1"}),
+    ],
+)
+def test_an_empty_package_of_that_version_is_no_candidate(
+    offer: Offer, depends: str, found: dict[str, str]
+) -> None:
+    offer({"libnvidia-gl-550": ("550.54.15-1",)}, {"libnvidia-gl-550": depends})
+
+    assert candidates(machine()) == found
+
+
+def test_what_is_installed_and_no_archive_has_any_more_is_no_candidate(
+    offer: Offer, tmp_path: Path
+) -> None:
+    offer({})
+    (tmp_path / "status").write_text(
+        "Package: libnvidia-gl-550\nStatus: install ok installed\nArchitecture: amd64\n"
+        "Version: 550.54.15-1\nMaintainer: x <x@example.org>\nDescription: x\n"
+    )
+
+    assert candidates(machine()) == {}
 
 
 def test_looking_writes_nothing(offer: Offer, tmp_path: Path) -> None:
@@ -182,6 +213,26 @@ def test_a_package_whose_version_is_of_another_branch_is_a_stub(tmp_path: Path) 
         "libnvidia-gl-550": "580.178.04-0ubuntu0.22.04.1",
         "libnvidia-gl-565-server": "1:580.1.2-1",
     }
+
+
+def test_a_package_in_whose_place_another_branch_is_installed_is_a_stub(tmp_path: Path) -> None:
+    folder = tmp_path / "var/lib/dpkg"
+    folder.mkdir(parents=True)
+    (folder / "status").write_text(
+        "".join(
+            f"Package: {name}\nStatus: install ok installed\nVersion: {version}\n"
+            f"Depends: {depends}\n\n"
+            for name, version, depends in (
+                ("libnvidia-gl-550", "550.163.01-0ubuntu1", "libnvidia-gl-580"),
+                ("libnvidia-gl-580", "580.178.04-0ubuntu1", "libc6, libnvidia-egl-wayland1"),
+                ("libnvidia-gl-590", "590.48.01-0ubuntu1", "libnvidia-gl-595"),
+                ("libnvidia-gl-570-server", "570.1-0ubuntu1", "libnvidia-gl-570"),
+                ("libnvidia-gl-570", "570.1-0ubuntu1", "libc6"),
+            )
+        )
+    )
+
+    assert stubs(str(tmp_path)) == {"libnvidia-gl-550": "580.178.04-0ubuntu1"}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b"Package: libnvidia-gl-550\n", b"\n\n\n"])

@@ -1,51 +1,61 @@
 """NVIDIA's own userland, as Debian packages it, on a machine without the GPU.
 
-What it does without one is the same with the real libraries as with the stand-ins: it is opened
-from where it lies, it lists no device, and whatever rendered before goes on rendering.
+It is fetched as install-driver does that, from Debian's own archive. What it does without a GPU is
+the same with the real libraries as with the stand-ins: it is opened from where it lies, it lists no
+device, and whatever rendered before goes on rendering.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from rig import driver, machines
+from rig import machines, repository
 
-PACKAGES = (
-    "libegl-nvidia0",
-    "libglx-nvidia0",
-    "libnvidia-eglcore",
-    "libnvidia-glcore",
-    "libnvidia-ml1",
-)
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+NEWEST = """
+import sys
+from moderngl_colab.installer.private_apt import PrivateApt
+apt = PrivateApt(sys.argv[1], stall=30)
+failure = apt.update(120)
+print(next((package.upstream for package in apt.show(["libegl-nvidia0"])), failure))
+"""
+INSTALL = """
+import sys
+from moderngl_colab.installer.install import install_driver
+installed = install_driver(source="apt")
+print(installed.folder)
+"""
+# Each library and each of its siblings, opened; where they were opened from.
+OPENED = """
+import json, os
+from pathlib import Path
+from moderngl_colab import _driver
+userland = _driver.find()
+for library in ("EGL", "GLX"):
+    userland.open(library)
+lines = Path("/proc/self/maps").read_text().splitlines()
+paths = {line.split()[-1] for line in lines if "nvidia" in line.split()[-1]}
+print(json.dumps([userland.version, sorted(paths)]))
+"""
 
 
-def apt(folder: Path, *arguments: str) -> None:
-    """Run apt-get with state of its own; the system's is neither read nor changed."""
-    state = {
-        "Dir::Etc::sourcelist": folder / "sources.list",
-        "Dir::Etc::sourceparts": "/nowhere",
-        "Dir::State::Lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-    }
-    options = [f"-o{name}={value}" for name, value in state.items()]
-    done = subprocess.run(
-        ["apt-get", "-q", "-oAPT::Update::Error-Mode=any", *options, *arguments],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    if done.returncode != 0:
-        pytest.skip(f"Debian's non-free packages cannot be had here: {done.stderr.strip()[-200:]}")
+class Real(NamedTuple):
+    """NVIDIA's userland, and a machine whose kernel module is of that version."""
+
+    machine: machines.Machine
+    folder: str
+    env: dict[str, str]
 
 
 def sources() -> str:
-    """The archive that this system's packages come from, with its non-free component."""
+    """The archive that this system's packages come from: its non-free component."""
     try:
         targets = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(ORIGIN)",
@@ -62,39 +72,48 @@ def sources() -> str:
 
 
 @pytest.fixture(scope="module")
-def userland(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages' files, below a directory of their own."""
-    folder = tmp_path_factory.mktemp("userland")
-    (folder / "sources.list").write_text(sources())
-    for name in ("lists/partial", "cache/archives/partial"):
-        (folder / name).mkdir(parents=True)
-    apt(folder, "update")
-    apt(folder, "download", *PACKAGES)
-    for package in folder.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", package, folder / "root"], check=True)
-    return folder / "root"
+def real(
+    python: Callable[..., machines.Finished], tmp_path_factory: pytest.TempPathFactory
+) -> Real:
+    """The newest that the archive has, installed."""
+    machine = dataclasses.replace(
+        machines.MACHINES["no-nvidia"],
+        items=(machines.Item("/etc/apt/sources.list.d/non-free.list", sources()),),
+        removed=("/etc/apt/sources.list.d/*",),
+    )
+    version = python(machine, NEWEST, repository.ARCHITECTURE, timeout=150).stdout.strip()
+    if not version.replace(".", "").isdecimal():
+        pytest.skip(f"Debian's non-free packages cannot be had here: {version}")
+    machine = dataclasses.replace(machine, kernel=version)
+    env = {"XDG_DATA_HOME": str(tmp_path_factory.mktemp("data"))}
+    folder = python(machine, INSTALL, env=env, timeout=300).stdout.strip()
+    return Real(machine, folder, env)
+
+
+def test_the_real_driver_is_opened_with_all_that_belongs_to_it(
+    python: Callable[..., machines.Finished], real: Real
+) -> None:
+    version, opened = json.loads(python(real.machine, OPENED, env=real.env).stdout)
+
+    assert version == real.machine.kernel
+    names = ["libEGL_nvidia", "libGLX_nvidia"]
+    names += [f"libnvidia-{name}" for name in ("eglcore", "glcore", "glsi", "tls")]
+    if int(version.partition(".")[0]) >= 550:
+        names.append("libnvidia-gpucomp")
+    assert opened == sorted(f"{real.folder}/{name}.so.{version}" for name in names)
 
 
 @pytest.mark.parametrize("state", ["clean", "raw-current"])
-def test_the_real_driver_without_a_gpu_is_opened_and_says_why_it_does_not_serve(
-    chain: Callable[..., dict[str, Any]], userland: Path, state: str
+def test_the_real_driver_without_a_gpu_says_why_it_does_not_serve(
+    chain: Callable[..., dict[str, Any]], real: Real, state: str
 ) -> None:
-    siblings = userland / str(driver.multiarch()).lstrip("/")
-    vendors = siblings / "nvidia" / "current"
-    library = vendors / "libEGL_nvidia.so.0"
-    version = os.path.realpath(library).rpartition(".so.")[2]
-    machine = dataclasses.replace(machines.MACHINES["no-nvidia"], kernel=version)
-
-    report = chain(
-        machine,
-        state,
-        env={"MODERNGL_COLAB_DRIVER_DIR": str(vendors), "LD_LIBRARY_PATH": str(siblings)},
-    )
+    report = chain(real.machine, state, env=real.env)
 
     egl, glx, mesa = report["attempts"]
-    assert egl["outcome"] == "unavailable"
-    assert egl["reason"].startswith(
-        f"libEGL lists no NVIDIA device, though {vendors}/libEGL_nvidia.so.{version} is there; NVML"
+    assert (egl["outcome"], egl["cause"]) == ("unavailable", "driver-refused")
+    assert egl["reason"] == (
+        f"libEGL lists no NVIDIA device, though {real.folder}/libEGL_nvidia.so."
+        f"{real.machine.kernel} is there; NVML: NVML Shared Library Not Found (12)"
     )
     assert (glx["outcome"], glx["cause"]) == ("failed", "glx-refused")
     assert glx["reason"].startswith("GLX over Xvfb: OpenGL 3.3: ")

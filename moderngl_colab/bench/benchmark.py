@@ -22,7 +22,7 @@ LARGEST = 16_384
 _LONGEST = 3600.0  # seconds
 
 Size = tuple[int, int]
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[str, int, int], None]
 
 
 def bench(
@@ -47,7 +47,7 @@ def bench(
             commas or in a sequence. Default: all three.
         timeout: how long a driver may be silent, in seconds: until there is a context, and with
             each scene beyond the time for which it is measured.
-        progress: called with how many steps are done, of how many, and what is done next.
+        progress: called with what is done next, how many steps are done, and of how many.
 
     Raises:
         TypeError: an argument of a wrong type.
@@ -134,4 +134,4 @@ class _Steps:
 
     def _tell(self, what: str) -> None:
         if self._progress is not None:
-            self._progress(self._done, self.each * len(self._names), what)
+            self._progress(what, self._done, self.each * len(self._names))

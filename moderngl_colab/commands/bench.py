@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from moderngl_colab import commands
-from moderngl_colab.bench import Benchmark, bench, benchmark, progress, result
-from moderngl_colab.commands import pictures
+from moderngl_colab.bench import Benchmark, bench, benchmark, result
+from moderngl_colab.commands import pictures, progress
 from moderngl_colab.commands.env import UNAVAILABLE, said
 from moderngl_colab.diagnostics import report
 

@@ -13,18 +13,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from moderngl_colab import _files, _loader, _process, _signals
+from moderngl_colab import _children, _loader, _process, _signals
 from moderngl_colab.diagnostics.answers import Answers, lines
 
 __all__ = ["Ended", "run", "serve"]
 
-_GRACE = 5.0  # seconds
 _MARK = "_MODERNGL_COLAB_CHILD"
 _PR_SET_PDEATHSIG = 1
 
@@ -104,7 +101,7 @@ def run(
             with contextlib.ExitStack() as held:
                 held.enter_context(_signals.held())
                 process = _start(function, arguments, job, answers, said)
-                in_time = _wait(process, timeout, held, known)
+                in_time = _children.wait(process, timeout, held, known.read)
             known.read()
             return Ended(
                 answers=tuple(known.all),
@@ -187,61 +184,3 @@ def _start(
         | {_MARK: "1"},
         start_new_session=True,
     )
-
-
-def _wait(
-    process: subprocess.Popen[bytes], timeout: float, held: contextlib.ExitStack, known: Answers
-) -> bool:
-    """Whether it ended in time; it is gone either way, or cannot be ended."""
-    try:
-        held.close()
-        while _heard(process, timeout, known):
-            pass
-    finally:  # of the wait; an interrupt may have ended that, too
-        in_time = process.returncode is not None
-        if not in_time:
-            _end(process)
-    return in_time
-
-
-def _heard(process: subprocess.Popen[bytes], timeout: float, known: Answers) -> bool:
-    """Whether somebody heard an answer of it, before its end and before the time was over."""
-    # Handlers are still held where the caller is within such a block.
-    for pause in _signals.pauses(time.monotonic() + timeout):
-        if _ended(process, pause):
-            return False
-        if known.read():
-            return True
-    return False
-
-
-def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    # An X server is in a session of its own, and leaves nothing behind if it is asked to go.
-    others = list(_descendants(process.pid))
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for pid in others:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGTERM)
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        # It sleeps inside the kernel, where no signal reaches it. Somebody must be there when
-        # it wakes.
-        with contextlib.suppress(RuntimeError):  # The system has no more threads.
-            threading.Thread(target=process.wait, daemon=True).start()
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for task in _files.names(f"/proc/{pid}/task"):
-        for child in map(int, _files.read_text(f"/proc/{pid}/task/{task}/children").split()):
-            yield child
-            yield from _descendants(child)
