@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from moderngl_colab.findings.finding import Finding, Severity
     from moderngl_colab.gl import GLContext
     from moderngl_colab.info import GPU, ContextInfo, GPUMemory, describe, visible_gpus
+    from moderngl_colab.installer.install import install_driver
+    from moderngl_colab.installer.record import DriverInstall
+    from moderngl_colab.installer.source import DriverInstallError
     from moderngl_colab.launch import prepare_environment
     from moderngl_colab.machine import Machine
     from moderngl_colab.strategies.base import Request, Strategy
@@ -38,6 +41,8 @@ __all__ = [
     "GPU",
     "Attempt",
     "ContextInfo",
+    "DriverInstall",
+    "DriverInstallError",
     "Finding",
     "ForkedProcessError",
     "GLContext",
@@ -57,6 +62,7 @@ __all__ = [
     "diagnose",
     "errors",
     "get_gpu_context",
+    "install_driver",
     "prepare_environment",
     "strategies",
     "visible_gpus",
@@ -65,6 +71,8 @@ __all__ = [
 _HOMES = {
     "Attempt": "errors",
     "ContextInfo": "info",
+    "DriverInstall": "installer.record",
+    "DriverInstallError": "installer.source",
     "Finding": "findings.finding",
     "ForkedProcessError": "errors",
     "GPU": "info",
@@ -84,6 +92,7 @@ _HOMES = {
     "describe": "info",
     "diagnose": "diagnostics.report",
     "get_gpu_context": "context",
+    "install_driver": "installer.install",
     "prepare_environment": "launch",
     "visible_gpus": "info",
 }

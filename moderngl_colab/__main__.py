@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from moderngl_colab import __version__, commands
 
 __all__ = ["main"]
 
 _PROGRAM = "moderngl-colab"
-_COMMANDS = ("doctor", "env", "run", "bench")
+_COMMANDS = ("doctor", "env", "run", "bench", "install-driver")
 _INTERRUPTED = 130  # as a shell gives it for SIGINT, 128 + 2
 _NOBODY_READS = 141  # and for SIGPIPE
 
@@ -54,10 +55,14 @@ def _execute(words: list[str]) -> int:
             f"{', '.join(_COMMANDS)}"
         )
         return commands.USAGE
-    command = import_module(f"moderngl_colab.commands.{name}")
+    command = _command(name)
     parser = commands.Parser(f"{_PROGRAM} {name}", command.HELP)
     command.configure(parser)
     return int(command.execute(parser.parse_args(words)))
+
+
+def _command(name: str) -> Any:
+    return import_module(f"moderngl_colab.commands.{name.replace('-', '_')}")
 
 
 def _usage() -> str:
@@ -65,11 +70,9 @@ def _usage() -> str:
 
 
 def _help() -> str:
-    lines = [_usage(), "", "commands:"]
-    for name in _COMMANDS:
-        summary = import_module(f"moderngl_colab.commands.{name}").HELP
-        lines.append(f"  {name:8}{summary}")
-    lines += [
+    lines = [
+        *(_usage(), "", "commands:"),
+        *(f"  {name:16}{_command(name).HELP}" for name in _COMMANDS),
         "",
         f"Without a command it is doctor. {_PROGRAM} COMMAND --help tells the flags of each.",
         f"{_PROGRAM} --version tells the version.",

@@ -1,15 +1,11 @@
 """What mends a cause, in the words and commands of the machine's platform.
 
-A package is only ever named with a version where it holds the driver, and only with the kernel
-module's own: ``apt install libnvidia-gl-550`` brings another one (since 2026, on Ubuntu 22.04,
-580). Nothing here uses sudo.
+No package of the driver is ever named: ``apt install libnvidia-gl-550`` brings another version than
+the kernel module's (since 2026, on Ubuntu 22.04, 580). Nothing here uses sudo.
 """
 
 from __future__ import annotations
 
-import os
-
-from moderngl_colab import _driver
 from moderngl_colab._kernel import Node
 from moderngl_colab.machine import Machine
 
@@ -21,13 +17,16 @@ __all__ = [
     "agree",
     "anew",
     "assign",
+    "forget_driver",
     "give_d3d12",
     "give_gpu",
     "give_graphics",
     "give_nodes",
+    "give_nvml",
     "give_tegra",
     "give_tmp",
     "install",
+    "install_driver",
     "let_in",
     "other_programs",
     "remove",
@@ -109,33 +108,27 @@ def give_gpu(machine: Machine) -> str:
 
 def give_graphics(machine: Machine) -> str:
     """What gives it the OpenGL half of the driver, of exactly the kernel module's version."""
-    if machine.platform in _GIVE_GRAPHICS:
-        return _GIVE_GRAPHICS[machine.platform]
-    packages = machine.examined.packages if machine.examined is not None else {}
-    if packages:
-        pinned = " ".join(f"{name}={version}" for name, version in packages.items())
-        return _as_root(machine, _install("apt-get", pinned))
-    if machine.module is not None and machine.installer == "dnf":
-        # A pattern that no other version matches: dnf then installs nothing.
-        pinned = f"'xorg-x11-drv-nvidia-libs-{machine.module.version}*'"
-        return _as_root(machine, _install("dnf", pinned))
-    return _unpack(machine)
+    here = install_driver(machine)
+    anew = _GIVE_GRAPHICS.get(machine.platform)
+    return here if anew is None else f"{anew}; or here: {here}"
 
 
-def _unpack(machine: Machine) -> str:
-    """NVIDIA's installer only unpacked, for which nobody needs root, and its folder named."""
-    variable = _driver.DIRECTORY_VARIABLE
-    if machine.module is None:
-        return (
-            "unpack NVIDIA's installer of exactly the kernel module's version with --extract-only, "
-            f"and name the folder in {variable}"
-        )
-    folder = f"NVIDIA-Linux-{os.uname().machine}-{machine.module.version}"
-    unpack, which = f"sh {folder}.run --extract-only", "NVIDIA's installer of exactly this version"
-    if machine.platform in NOTEBOOKS:
-        name = f'os.environ["{variable}"] = os.path.abspath("{folder}")'
-        return f'import os; os.system("{unpack}"); {name}  # {which}'
-    return f'{unpack} && export {variable}="$PWD/{folder}"  # {which}'
+def give_nvml(machine: Machine) -> str:
+    """What gives it NVML, which is no part of the OpenGL half."""
+    own = "install libnvidia-ml.so.1 of exactly the kernel module's version, from its packages"
+    return _GIVE_GRAPHICS.get(machine.platform, own)
+
+
+def install_driver(machine: Machine) -> str:
+    """What fetches it for this user alone."""
+    command = shell(machine, f"{PROGRAM} install-driver")
+    # A cell is no terminal, on which it would ask.
+    return f"{command} --accept-license" if machine.platform in NOTEBOOKS else command
+
+
+def forget_driver(machine: Machine, version: str) -> str:
+    """What removes a driver that was fetched so."""
+    return shell(machine, f"{PROGRAM} install-driver --remove {version}")
 
 
 def give_d3d12(machine: Machine) -> str:

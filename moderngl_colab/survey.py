@@ -11,7 +11,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 
-from moderngl_colab import _driver, _files, _fork, _glvnd, _handle, _kernel, _loader, _process
+from moderngl_colab import (
+    _driver,
+    _files,
+    _fork,
+    _glvnd,
+    _handle,
+    _kernel,
+    _loader,
+    _places,
+    _process,
+)
 from moderngl_colab.machine import Machine, Vendor
 
 __all__ = ["glance", "look"]
@@ -28,6 +38,7 @@ _RELEVANT = frozenset(
     | {"NVIDIA_DRIVER_CAPABILITIES"}
     # this library, and others that use GL
     | {"MODERNGL_COLAB_ALLOW_SOFTWARE", "MODERNGL_COLAB_DEVICE", "MODERNGL_COLAB_DRIVER_DIR"}
+    | {"MODERNGL_COLAB_DRIVER_URL"}
     | {"MODERNGL_COLAB_PROBE", "MODERNGL_COLAB_STRATEGIES", "MODERNGL_COLAB_TIMEOUT"}
     | {"GLCONTEXT_DEVICE_INDEX", "GLCONTEXT_GLVERSION", "GLCONTEXT_LINUX_LIBEGL"}
     | {"GLCONTEXT_LINUX_LIBGL", "GLCONTEXT_LINUX_LIBX11", "GLCONTEXT_WIN_LIBGL"}
@@ -82,6 +93,7 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
         copies=_driver.copies(environ, root),
         userland=userland,
         exposed=_driver.exposed(environ, root),
+        kept=_places.kept(environ),
         loader=dict(_found_by_loader(userland, environ, root)),
         vendors=tuple(_vendor(icd, environ, root) for icd in _glvnd.icds(environ=environ)),
         xvfb=shutil.which("Xvfb", path=environ.get("PATH")),

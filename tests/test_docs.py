@@ -34,7 +34,9 @@ PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in sorted(DOCS.g
 TEXTS = {"README.md": (ROOT / "README.md").read_text()} | PAGES
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # Which page has the flags of a command.
-FLAGS = {"doctor": "doctor", "env": "programs", "run": "programs", "bench": "bench"}
+FLAGS = {"doctor": "doctor", "env": "programs", "run": "programs", "bench": "bench"} | {
+    "install-driver": "install-driver"
+}
 
 
 def blocks(language: str, text: str) -> list[str]:
@@ -188,7 +190,7 @@ def test_our_own_commands_take_the_flags_that_pages_give_them() -> None:
                 continue
             ours = [word for word in words[at + len(start) :] if not word.startswith(">")]
             which = "doctor" if not ours or ours[0].startswith("-") else ours.pop(0)
-            module = import_module(f"moderngl_colab.commands.{which}")
+            module = import_module(f"moderngl_colab.commands.{which.replace('-', '_')}")
             parser = commands.Parser(which, module.HELP)
             module.configure(parser)
             assert parser.parse_args(ours), (name, words)
@@ -297,7 +299,7 @@ def test_the_apptainer_definition_has_a_header_and_a_script() -> None:
 def test_findings_that_a_page_names_exist() -> None:
     for name in ("docker", "kubernetes", "slurm", "libnvidia-gl"):
         text = PAGES[f"docs/{name}.md"]
-        named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text)) - {"nvidia-smi"}
+        named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text)) - {"install-driver", "nvidia-smi"}
         assert named <= set(CODES), (name, named - set(CODES))
         assert named
 

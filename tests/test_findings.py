@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,11 +25,7 @@ FOLDER = "/usr/lib64-nvidia"
 SMI = "nvidia-smi shows whether the driver itself works"
 RUN = "python -m moderngl_colab run -- PROGRAM ..."
 DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
-FOLDER_OF_RUN = f"NVIDIA-Linux-{os.uname().machine}-{NEW}"
-INSTALL = (
-    f'sh {FOLDER_OF_RUN}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/'
-    f"{FOLDER_OF_RUN}\"  # NVIDIA's installer of exactly this version"
-)
+INSTALL = "python -m moderngl_colab install-driver"
 VENDORS = ("libEGL_nvidia.so.0", "libGLX_nvidia.so.0")
 SIBLINGS = ("gpucomp", "tls", "glsi", "eglcore", "glcore")
 
@@ -256,7 +251,7 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             ERROR,
             f"NVIDIA's kernel module is {NEW}, but {EGL_PATH} is {OLD}",
             (KERNEL_LINE, f"{EGL_PATH}: {OLD}", f"{GLX_PATH}: {OLD}"),
-            DOCKER,
+            f"{DOCKER}; or here: {INSTALL}",
         ),
     ),
     "userland-mismatch, by NVML": (
@@ -288,7 +283,17 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             f"an NVIDIA GPU is there (kernel module {NEW}), but libEGL_nvidia.so.0 is in none of "
             "the directories searched",
             (KERNEL_LINE, "NVIDIA_DRIVER_CAPABILITIES: compute,utility"),
-            f"apt-get update && apt-get install -y libnvidia-gl-550={NEW}-0ubuntu1",
+            INSTALL,
+        ),
+    ),
+    "userland-outdated": (
+        healthy(kept=(OLD,)),
+        Finding(
+            "userland-outdated",
+            NOTE,
+            f"what install-driver fetched ({OLD}) is ignored: the kernel module is {NEW}",
+            (KERNEL_LINE, f"kept: {OLD}"),
+            f"python -m moderngl_colab install-driver --remove {OLD}",
         ),
     ),
     "userland-exposed": (
@@ -704,7 +709,7 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             "libnvidia-ml.so.1 cannot be opened, so nothing tells the GPU's name, memory and MIG "
             "mode",
             ("NVML: Library Not Found (12)",),
-            INSTALL,
+            "install libnvidia-ml.so.1 of exactly the kernel module's version, from its packages",
         ),
     ),
     "userland-partial, broken": (

@@ -32,7 +32,19 @@ SOURCES = {str(p.relative_to(PACKAGE)): p.read_text() for p in sorted(PACKAGE.rg
 # What any module may import, beside this library: none of them starts a program, speaks to another
 # machine, or makes code of data.
 _HARMLESS = frozenset(
-    {"__future__", "argparse", "array", "atexit", "base64", "collections", "contextlib", "ctypes", "enum"}
+    {
+        "__future__",
+        "argparse",
+        "array",
+        "atexit",
+        "bz2",
+        "base64",
+        "collections",
+        "contextlib",
+        "ctypes",
+        "enum",
+    }
+    | {"gzip", "ipaddress", "lzma", "posixpath", "tarfile"}
     | {"errno", "fcntl", "functools", "glob", "grp", "hashlib", "html", "importlib", "io"}
     | {"itertools", "json", "math", "operator", "os", "pathlib", "platform", "pwd", "random", "re"}
     | {"resource", "secrets", "select", "shlex", "shutil", "signal", "stat", "struct", "sys"}
@@ -47,12 +59,23 @@ _GUARDED = {
         "diagnostics/private.py": "the host's name, to leave it out",
     },
     "subprocess": {
+        "_children.py": "waits for a process",
         "_film.py": "starts imageio-ffmpeg's ffmpeg",
-        "_leash.py": "starts Xvfb",
+        "_leash.py": "starts Xvfb and apt",
+        "installer/decompress.py": "starts zstd and dpkg-deb, which write to a pipe",
         "_xvfb.py": "the type of its process",
         "diagnostics/child.py": "starts this Python anew",
         "diagnostics/packages.py": "asks apt-cache",
     },
+    "http": {
+        "installer/download.py": "the type of an answer",
+        "installer/web.py": "speaks to NVIDIA's server",
+    },
+    "urllib": {
+        "installer/download.py": "takes an address apart",
+        "installer/web.py": "speaks to NVIDIA's server",
+    },
+    "tempfile": {"installer/private_apt.py": "apt's own state"},
     "xvfbwrapper": {"_xvfb.py": "its class, whose start is ours"},
     # of extras, where somebody asks for what they are for
     "imageio_ffmpeg": {"_film.py": "where its ffmpeg is"},
@@ -66,16 +89,21 @@ _BY_FULL_NAME = frozenset({"os", "shutil", "socket", "subprocess"})
 # Every start of a program, with what is started.
 _STARTS = {
     "_film.py": ["subprocess.Popen([get_ffmpeg_exe(), *how.split(), path])"],
+    "installer/decompress.py": ["subprocess.Popen(command)"],
     "_leash.py": ["subprocess.Popen(['/bin/sh', '-c', _WAIT_FOR_GO, 'sh', *command])"],
     "_supervise.py": ["os.execvpe(path)", "os.posix_spawnp(path)"],  # run -- PROGRAM
     "diagnostics/child.py": [
         "subprocess.Popen([sys.executable, *flags, '-P', '-W', 'ignore', '-c', _BOOTSTRAP])"
     ],
-    "diagnostics/packages.py": ["subprocess.run([program, *_WRITE_NOTHING, 'madison', *names])"],
+    "diagnostics/packages.py": ["subprocess.run([program, *_WRITE_NOTHING, 'show', *names])"],
 }
 _LOOKED_FOR = {
+    "installer/deb.py": ["shutil.which('dpkg-deb')"],
+    "installer/decompress.py": ["shutil.which(program)"],
     "_supervise.py": ["shutil.which(name)"],
     "diagnostics/packages.py": ["shutil.which('apt-cache')"],
+    "installer/apt.py": ["shutil.which(tool)"],
+    "installer/private_apt.py": ["shutil.which(tool)"],
     "survey.py": ["shutil.which('Xvfb')"],
 }
 _SUBPROCESS = frozenset({"DEVNULL", "PIPE", "SubprocessError", "TimeoutExpired"})
@@ -361,7 +389,7 @@ def test_nothing_is_installed_and_no_other_program_is_asked(
     # It tells which packages could be installed, and is only ever asked that.
     of_the_doctor = [line for line in sprung if line.startswith("apt-cache ")]
     assert [line for line in sprung if line not in of_the_doctor] == []
-    assert all(" madison " in line for line in of_the_doctor)
+    assert [line for line in of_the_doctor if " show " not in line] == []
     assert not of_the_doctor or code is DOCTOR
 
 

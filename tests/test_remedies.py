@@ -14,20 +14,12 @@ from moderngl_colab import protection, remedies, survey
 from moderngl_colab._driver import Exposed
 from moderngl_colab._kernel import KernelModule, Node
 from moderngl_colab._trust import Breach
-from moderngl_colab.machine import Examined, Machine
+from moderngl_colab.machine import Machine
 
 NEW = "550.54.15"
 MODULE = KernelModule(NEW, "/proc/driver/nvidia/version")
-RUN_FILE = f"NVIDIA-Linux-{os.uname().machine}-{NEW}"
-INSTALL = (
-    f'sh {RUN_FILE}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/{RUN_FILE}"  '
-    "# NVIDIA's installer of exactly this version"
-)
-IN_NOTEBOOK = (
-    f'import os; os.system("sh {RUN_FILE}.run --extract-only"); '
-    f'os.environ["MODERNGL_COLAB_DRIVER_DIR"] = os.path.abspath("{RUN_FILE}")  '
-    "# NVIDIA's installer of exactly this version"
-)
+INSTALL = "python -m moderngl_colab install-driver"
+IN_NOTEBOOK = f"!{INSTALL} --accept-license"
 DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
 NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ..."
 
@@ -52,11 +44,11 @@ NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...
             ".dockerenv",
             'add "nvidia.com/gpu: 1" to the container\'s resources.limits',
             'add "runtimeClassName: nvidia" to the pod\'s spec and "- {name: '
-            "NVIDIA_DRIVER_CAPABILITIES, value: all}\" to the container's env",
+            "NVIDIA_DRIVER_CAPABILITIES, value: all}\" to the container's env; or here: " + INSTALL,
         ),
-        ({}, ".singularity.d/libs", NV, NV),
-        ({}, ".dockerenv", DOCKER, DOCKER),
-        ({}, "run/.containerenv", DOCKER, DOCKER),
+        ({}, ".singularity.d/libs", NV, f"{NV}; or here: {INSTALL}"),
+        ({}, ".dockerenv", DOCKER, f"{DOCKER}; or here: {INSTALL}"),
+        ({}, "run/.containerenv", DOCKER, f"{DOCKER}; or here: {INSTALL}"),
         (
             {"KUBERNETES_SERVICE_HOST": "", "SLURM_JOB_ID": "7"},
             ".dockerenv",
@@ -77,26 +69,6 @@ def test_a_gpu_and_its_graphics_are_given_as_the_platform_does_it(
 
     assert remedies.give_gpu(seen) == give_gpu
     assert remedies.give_graphics(seen) == give_graphics
-
-
-def test_without_a_known_version_the_kernel_modules_is_named() -> None:
-    assert remedies.give_graphics(Machine()) == (
-        "unpack NVIDIA's installer of exactly the kernel module's version with --extract-only, and "
-        "name the folder in MODERNGL_COLAB_DRIVER_DIR"
-    )
-
-
-def test_packages_of_the_driver_are_named_only_with_the_kernel_modules_version() -> None:
-    offered = Examined(packages={"libegl-nvidia0": f"{NEW}-1", "libglx-nvidia0": f"{NEW}-1"})
-    debian = Machine(installer="apt-get", module=MODULE, examined=offered)
-
-    assert remedies.give_graphics(debian) == (
-        f"apt-get update && apt-get install -y libegl-nvidia0={NEW}-1 libglx-nvidia0={NEW}-1"
-    )
-    assert remedies.give_graphics(debian._replace(examined=Examined())) == INSTALL
-    assert remedies.give_graphics(Machine(installer="dnf", module=MODULE)) == (
-        f"dnf install -y 'xorg-x11-drv-nvidia-libs-{NEW}*'"
-    )
 
 
 @pytest.mark.parametrize(

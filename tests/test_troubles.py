@@ -8,14 +8,15 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import PLATFORM, PROGRAMS, without_noise
 
-from rig import driver, machines
-from rig.troubles import INSTALLER, TROUBLES, Trouble
+from rig import archive, driver, machines
+from rig.troubles import TROUBLES, Trouble
 
 REPORTS = Path(__file__).parent / "reports"
 NVIDIA = "NVIDIA Corporation 00ff00"
@@ -111,8 +112,7 @@ def normal(text: str) -> str:
 CURABLE = {
     name: trouble
     for name, trouble in TROUBLES.items()
-    if trouble.cured is not None
-    or re.match("sh |unset|export|moderngl_colab|!?python", trouble.remedy)
+    if trouble.cured is not None or re.match("unset|export|moderngl_colab|!?python", trouble.remedy)
 }
 
 
@@ -128,12 +128,6 @@ def test_the_cure_that_is_printed_leads_to_the_gpu(
 ) -> None:
     trouble = CURABLE[name]
     monkeypatch.chdir(tmp_path)
-    # In the place of NVIDIA's own: it unpacks what that one does, files without links.
-    files = " ".join(str(path) for path in driver.files() if path.name.endswith(driver.VERSION))
-    copies = " ".join(str(path) for path in driver.files() if "nvms" in path.name)
-    Path(f"{INSTALLER}.run").write_text(
-        f'[ "$1" = --extract-only ] && mkdir {INSTALLER} && cp {files} {copies} {INSTALLER}'
-    )
 
     said = cured(python, trouble, tmp_path)
 
@@ -153,6 +147,8 @@ def cured(python: Callable[..., machines.Finished], trouble: Trouble, cache: Pat
         return str(done.stdout).strip()
     python_here = shlex.join([sys.executable, "-P"])
     command = trouble.remedy.removeprefix("!")
+    if " install-driver" in command:
+        return installed(trouble, command.replace("python", python_here, 1), cache)
     if command.endswith("run -- PROGRAM ..."):
         # Another program, which knows nothing of us: raw moderngl.
         other = f"{python_here} {shlex.quote(str(PROGRAMS / 'raw.py'))}"
@@ -161,5 +157,21 @@ def cured(python: Callable[..., machines.Finished], trouble: Trouble, cache: Pat
         line = f"{command}\nexec {python_here} {shlex.quote(str(PROGRAMS / 'cured.py'))}"
     env = PLATFORM | dict(trouble.env) | {"XDG_CACHE_HOME": str(cache)}
     done = machines.run(trouble.machine, ["sh", "-c", line], env=env)
+    assert (done.returncode, without_noise(done.stderr), done.survivors) == (0, "", ())
+    return done.stdout.strip()
+
+
+def installed(trouble: Trouble, command: str, home: Path) -> str:
+    """The same where the cure is to install the driver, which is typed at a terminal."""
+    typed = f"yes | script -qec {shlex.quote(command)} {home}/said >/dev/null"
+    program = shlex.join([sys.executable, "-P", str(PROGRAMS / "cured.py")])
+    # NVIDIA's archive is the first that has it.
+    machine = replace(trouble.machine, removed=(*trouble.machine.removed, "/etc/apt/sources.list*"))
+    env = {"XDG_DATA_HOME": str(home), "STANDIN_MESA": str(driver.cached())}
+    with archive.serve() as server:
+        server.publish(archive.runfile())
+        env["MODERNGL_COLAB_DRIVER_URL"] = server.url
+        line = f"{typed}\nexec {program}"
+        done = machines.run(machine, ["sh", "-c", line], env=PLATFORM | dict(trouble.env) | env)
     assert (done.returncode, without_noise(done.stderr), done.survivors) == (0, "", ())
     return done.stdout.strip()

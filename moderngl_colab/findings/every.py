@@ -7,6 +7,7 @@ from itertools import chain
 
 from moderngl_colab.findings import dispatch, display, hardware, mesa, process, userland
 from moderngl_colab.findings.finding import Finding, Severity
+from moderngl_colab.findings.installed import userland_outdated
 from moderngl_colab.machine import Machine
 
 __all__ = ["blocking", "findings"]
@@ -55,6 +56,7 @@ _OF_OTHERS: tuple[Detector, ...] = (
     userland.two_drivers,
     userland.path_hidden,
     userland.userland_split,
+    userland_outdated,
     dispatch.icd_broken,
     dispatch.icd_missing,
     dispatch.dispatch_foreign,

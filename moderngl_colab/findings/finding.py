@@ -41,6 +41,7 @@ Code = Literal[
     "userland-absent",
     "userland-exposed",
     "userland-mismatch",
+    "userland-outdated",
     "userland-partial",
     "wrong-thread",
     "wsl2",

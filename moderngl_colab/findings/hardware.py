@@ -212,7 +212,7 @@ def nvml_absent(machine: Machine) -> Finding | None:
         Severity.NOTE,
         "libnvidia-ml.so.1 cannot be opened, so nothing tells the GPU's name, memory and MIG mode",
         (str(nvml),),
-        remedies.give_graphics(machine),
+        remedies.give_nvml(machine),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +14,8 @@ from .machines import MACHINES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["INSTALLER", "TROUBLES", "Trouble"]
+__all__ = ["TROUBLES", "Trouble"]
 
-INSTALLER = f"NVIDIA-Linux-{os.uname().machine}-{driver.VERSION}"
 _SLURM = {"KUBERNETES_SERVICE_HOST": "", "SLURM_JOB_ID": "7"}
 _CONDA = "/usr/local/conda/lib"
 _GVISOR = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016"
@@ -133,8 +131,7 @@ TROUBLES: dict[str, Trouble] = {
         MACHINES["compute-only"],
         "software",
         "userland-absent",
-        f'sh {INSTALLER}.run --extract-only && export MODERNGL_COLAB_DRIVER_DIR="$PWD/'
-        f"{INSTALLER}\"  # NVIDIA's installer of exactly this version",
+        remedies.INSTALL,
         env=_SLURM,
     ),
     "no-nvidia-in-a-job": Trouble(
@@ -149,7 +146,8 @@ TROUBLES: dict[str, Trouble] = {
         _with("singularity", libraries=(Placed("/.singularity.d/libs", driver.NVML),)),
         "software",
         "userland-absent",
-        "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...",
+        "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...; or here: "
+        + remedies.INSTALL,
         env={"KUBERNETES_SERVICE_HOST": ""},
         cured=_with("singularity", items=_HEALTHY.items),
     ),
