@@ -34,7 +34,8 @@ help:
 	@echo 'make clean   remove what these made'
 	@echo
 	@echo 'demo and test install what is missing: into $(VENV), and, where root runs them, packages of'
-	@echo 'the system. One test alone: make test PYTEST_ARGS="-k name".'
+	@echo 'the system. Another Python: make demo PYTHON=python3.12. One test alone:'
+	@echo 'make test PYTEST_ARGS="-k name". Further packages for tests: make test ALSO=torch.'
 
 demo: $(VENV)/examples
 	$(VENV)/bin/python examples/first_triangle.py --output first_triangle.png
@@ -57,10 +58,7 @@ gpu:
 	env -u PYTHONSAFEPATH $(PYTHON) -m pytest tests/gpu
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f $(addsuffix .png, first_triangle dataloader render_farm compute_shader render_to_numpy \
-		render_to_tensor waves zengl pyglet mujoco vtk pyvista vispy) $(addsuffix .mp4, turntable render_farm shader_art)
-	rm -rf gpu-results
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis first_triangle.png
 	find . -name __pycache__ -prune -exec rm -r {} +
 
 # The wheel, installed with one of its extras.
@@ -74,6 +72,8 @@ $(VENV)/examples $(VENV)/test $(VENV)/docs: $(VENV)/%: $(PACKAGED) | system-%
 
 # Looks first: where everything is there, neither root nor the network is needed.
 system-examples system-test system-docs: system-%:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON): no such program; name another Python" \
+		"by PYTHON=" >&2; exit 1; }
 	@missing=$$($(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo $(notdir $(PYTHON))-venv); \
 	for package in $($*_packages); do \
 		dpkg-query -W -f '$${db:Status-Status}\n' $$package 2>/dev/null | grep -qx installed \
