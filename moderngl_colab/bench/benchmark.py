@@ -20,6 +20,7 @@ LARGEST = 16_384
 """Pixels of width, and of height, at most; a context may allow less."""
 
 _LONGEST = 3600.0  # seconds
+_NVML = 8.0  # seconds; there, as in all processes, NVML is given up after 10
 
 Size = tuple[int, int]
 Progress = Callable[[str, int, int], None]
@@ -45,8 +46,8 @@ def bench(
             long it takes.
         strategies: which ones, by name: ``"egl"``, ``"glx"``, ``"mesa"``, or several, separated by
             commas or in a sequence. Default: all three.
-        timeout: how long a driver may be silent, in seconds: until there is a context, and with
-            each scene beyond the time for which it is measured.
+        timeout: how long a driver may be silent, in seconds: until there is a context, and over
+            a frame, however many of them are measured.
         progress: called with what is done next, how many steps are done, and of how many.
 
     Raises:
@@ -61,18 +62,27 @@ def bench(
     if not asked:
         raise ValueError("sizes is empty: name at least one")
     lasting = duration(seconds)
+    nvml = _nvml(limit)
     steps = _Steps(names, len(asked) * len(measure.SCENES), progress)
     rows: list[Row] = []
     pictures: tuple[bytes, ...] = ()
     for name in names:
         steps.begin(name)
-        job = (name, asked, lasting, limit, not pictures)
-        ended = child.run(measure.measure, *job, timeout=limit + lasting, heard=steps.hear)
-        rows.append(outcome.row(name, ended, limit, steps.each))
+        extras = [*(["memory"] if nvml is None else []), *([] if pictures else ["pictures"])]
+        job = (name, asked, lasting, limit, extras)
+        ended = child.run(measure.measure, *job, timeout=limit, heard=steps.hear)
+        row = outcome.row(name, ended, limit, steps.each)
+        rows.append(row._replace(nvml=nvml if "NVIDIA" in (row.vendor or "") else None))
         if not pictures and rows[-1].outcome == "measured":
             pictures = outcome.pictures(ended)
     steps.end()
     return Benchmark(rows, asked, lasting, pictures)
+
+
+def _nvml(limit: float) -> str | None:
+    """Why NVML must not be asked: it crashes, or hangs; None where it may be."""
+    seconds = min(limit, _NVML)
+    return outcome.nvml(child.run(measure.ask_nvml, timeout=seconds), seconds)
 
 
 def size(asked: Size) -> Size:

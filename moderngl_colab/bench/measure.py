@@ -6,7 +6,7 @@ import base64
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moderngl_colab.bench.scenes import Scene, Size
     from moderngl_colab.info import ContextInfo
 
-__all__ = ["PICTURE", "SCENES", "measure"]
+__all__ = ["PICTURE", "SCENES", "ask_nvml", "measure"]
 
 SCENES = ("fill", "vertices", "transfer")
 """The scenes, in the order in which they are measured."""
@@ -29,6 +29,7 @@ PICTURE = (1280, 720)
 _OWN_SHARE = 0.8
 _WARM = 0.25
 _SHORT = 0.02  # seconds
+_PULSE = 0.25  # seconds
 _CONTEXT = ("vendor", "renderer", "version", "software")
 _LIMITS = ("GL_MAX_TEXTURE_SIZE", "GL_MAX_RENDERBUFFER_SIZE", "GL_MAX_VIEWPORT_DIMS")
 
@@ -36,7 +37,7 @@ Answers = Iterator[dict[str, Any]]
 
 
 def measure(
-    strategy: str, sizes: list[Size], seconds: float, timeout: float, pictures: bool
+    strategy: str, sizes: list[Size], seconds: float, timeout: float, extras: list[str]
 ) -> Answers:
     """Be the process that measures: say what comes next, and what came of it.
 
@@ -45,56 +46,65 @@ def measure(
         sizes: width and height in pixels.
         seconds: how long each scene is measured at each size; one frame is, in any case.
         timeout: how long the context may take, in seconds.
-        pictures: whether the scenes are drawn once more, to be shown.
+        extras: what there shall be beside the figures: ``"memory"``, which NVML is asked for;
+            ``"pictures"``, for which the scenes are drawn once more.
     """
     if strategy == "mesa":  # It is compared with the GPU that the user chose, and is none.
         os.environ.pop(DEVICE_VARIABLE, None)
     yield {"began": True}
     began = time.perf_counter()
-    from moderngl_colab import GPUContextError, describe, get_gpu_context
+    from moderngl_colab import describe
 
-    asked: Any = {"strategies": [strategy], "timeout": _OWN_SHARE * timeout, "probe": False}
-    try:
-        ctx = get_gpu_context(allow_software=True, **asked)
-    except GPUContextError as error:
-        tried = next((a for a in error.attempts if a.strategy == strategy), None)
-        otherwise = ("unavailable", error.headline, error.remedy, error.cause)
-        yield {"failed": otherwise if tried is None else tried[1:5]}
-        return
-    except ValueError as error:  # of a variable of ours
-        yield {"failed": ("unavailable", str(error).partition("\n")[0], None, None)}
+    ctx = trial.opened(strategy, _OWN_SHARE * timeout)
+    if isinstance(ctx, dict):
+        yield ctx
         return
     taken = time.perf_counter() - began
     info = describe(ctx)
     yield {name: getattr(info, name) for name in _CONTEXT} | {"first_context_seconds": taken}
-    gpu = info.gpu
-    if gpu is not None:
-        yield {"gpu": gpu.name, "driver": gpu.driver, "memory_before": _memory(info)}
+    asked = info if "memory" in extras else None
+    if asked is not None and (gpu := asked.gpu) is not None:
+        yield {"gpu": gpu.name, "driver": gpu.driver, "memory_before": _memory(asked)}
     if (too_large := _too_large(ctx, sizes)) is not None:
         yield {"failed": ("failed", too_large, None, None)}
     else:
         ctx.gc_mode = "auto"
         for width, height in sizes:
-            yield from _measured(ctx, info, (width, height), seconds)
-        if pictures:
+            yield from _measured(ctx, asked, (width, height), seconds)
+        if "pictures" in extras:
             yield from _pictures(ctx)
     ctx.release()
     if info.egl_device is None:
         trial.stop_server()
 
 
-def _measured(ctx: moderngl.Context, info: ContextInfo, size: Size, seconds: float) -> Answers:
+def ask_nvml() -> Answers:
+    """Be the process that asks NVML first: it explains, and shall cost no measurement.
+
+    All is asked that :func:`measure` asks, of each GPU.
+    """
+    from moderngl_colab import _driver, _nvml
+
+    library = _driver.find().nvml
+    for gpu in _nvml.ask(library).gpus:
+        if gpu.uuid is not None:
+            _nvml.used(gpu.uuid, library)
+    yield {"answered": True}
+
+
+def _measured(
+    ctx: moderngl.Context, info: ContextInfo | None, size: Size, seconds: float
+) -> Answers:
     """Measure each scene at a size."""
     from moderngl_colab.bench import scenes
 
     for name in SCENES:
         yield {"doing": (name, *size)}
         scene = scenes.SCENES[name](ctx, size)
-        slowest = _warm_up(ctx, scene, _WARM * seconds)
-        yield {"warm": True}
+        slowest = yield from _warm_up(ctx, scene, _WARM * seconds)
         scene.spent()
         began = time.perf_counter()
-        frames = 1 + _frames(ctx, scene, began + seconds - slowest)
+        frames = 1 + (yield from _frames(ctx, scene, began + seconds - slowest))
         scene.frame(scenes.CHECKED)
         ctx.finish()
         taken = time.perf_counter() - began
@@ -107,11 +117,14 @@ def _measured(ctx: moderngl.Context, info: ContextInfo, size: Size, seconds: flo
         }
 
 
-def _warm_up(ctx: moderngl.Context, scene: Scene, seconds: float) -> float:
+def _warm_up(
+    ctx: moderngl.Context, scene: Scene, seconds: float
+) -> Generator[dict[str, Any], None, float]:
     """Draw until shaders are compiled and clocks are up; how long the last frame took."""
     from moderngl_colab.bench.scenes import TURNS
 
-    until = time.perf_counter() + seconds
+    told = time.perf_counter()
+    until = told + seconds
     for turn in cycle(TURNS):
         began = time.perf_counter()
         scene.frame(turn)
@@ -119,10 +132,15 @@ def _warm_up(ctx: moderngl.Context, scene: Scene, seconds: float) -> float:
         now = time.perf_counter()
         if now >= until:
             break
+        if now - told >= _PULSE:
+            yield {"alive": True}
+            told = now
     return now - began
 
 
-def _frames(ctx: moderngl.Context, scene: Scene, until: float) -> int:
+def _frames(
+    ctx: moderngl.Context, scene: Scene, until: float
+) -> Generator[dict[str, Any], None, int]:
     """Draw until then, and no more than is finished; how many frames that were.
 
     What a driver has to do between two of them it does not do once a batch is short: batches
@@ -131,13 +149,18 @@ def _frames(ctx: moderngl.Context, scene: Scene, until: float) -> int:
     from moderngl_colab.bench.scenes import TURNS
 
     frames, batch, turns = 0, 1, cycle(TURNS)
+    told = time.perf_counter()
     while (began := time.perf_counter()) < until:
         for _ in range(batch):
             scene.frame(next(turns))
         ctx.finish()
         frames += batch
-        if time.perf_counter() - began < _SHORT:
+        now = time.perf_counter()
+        if now - began < _SHORT:
             batch *= 2
+        if now - told >= _PULSE:
+            yield {"alive": True}
+            told = now
     return frames
 
 
@@ -158,9 +181,9 @@ def _pictures(ctx: moderngl.Context) -> Answers:
             yield {"picture": base64.b64encode(content).decode()}
 
 
-def _memory(info: ContextInfo) -> tuple[int | None, int] | None:
+def _memory(info: ContextInfo | None) -> tuple[int | None, int] | None:
     """How much of the GPU's memory is used by this process, and by everybody, in bytes."""
-    memory = info.gpu_memory()
+    memory = None if info is None else info.gpu_memory()
     return None if memory is None else (memory.used_by_process, memory.used)
 
 

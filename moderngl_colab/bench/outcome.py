@@ -9,7 +9,7 @@ from typing import Any
 from moderngl_colab.bench.record import Measured, Memory, Row
 from moderngl_colab.diagnostics import child, trial
 
-__all__ = ["named", "pictures", "row"]
+__all__ = ["named", "nvml", "pictures", "row"]
 
 _FACTS = ("vendor", "renderer", "version", "software", "gpu", "driver", "first_context_seconds")
 
@@ -47,6 +47,20 @@ def pictures(ended: child.Ended) -> tuple[bytes, ...]:
     """What was drawn to be shown: three bytes a pixel, row by row, the lowest one first."""
     packed = (answer["picture"] for answer in ended.answers if "picture" in answer)
     return tuple(zlib.decompress(base64.b64decode(each)) for each in packed)
+
+
+def nvml(ended: child.Ended, limit: float) -> str | None:
+    """Why NVML must not be asked; None where it may be.
+
+    Arguments:
+        ended: what became of the process of :func:`~.measure.ask_nvml`.
+        limit: how long it might take, in seconds.
+    """
+    if ended.answers or ended.error is not None:
+        return None
+    if ended.timed_out:
+        return f"a process that asked it had no answer within {limit:g} s"
+    return f"a process that asked it {ended.how}"
 
 
 def named(scene: str, width: int, height: int) -> str:

@@ -95,6 +95,8 @@ class Row(NamedTuple):
     gpu: str | None = None
     """NVML's name for the GPU."""
     driver: str | None = None
+    nvml: str | None = None
+    """Why NVML was not asked for name, driver and memory of this GPU; None where it was."""
     first_context_seconds: float | None = None
     """How long a fresh process took for a context, the import of moderngl included."""
     gpu_memory_before: Memory | None = None

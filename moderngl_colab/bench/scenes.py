@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 import time
 from array import array
 from functools import cache
@@ -165,7 +165,7 @@ def _indices() -> array[int]:
 
 @cache
 def _noise(length: int) -> bytes:
-    return random.Random(length).randbytes(length)  # noqa: S311
+    return os.urandom(length)
 
 
 SCENES: dict[str, Callable[[moderngl.Context, Size], Scene]] = {

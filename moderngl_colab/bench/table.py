@@ -9,6 +9,7 @@ from typing import Any
 from moderngl_colab.bench.measure import SCENES
 from moderngl_colab.diagnostics.blocks import Block, one_line
 from moderngl_colab.diagnostics.text import aligned
+from moderngl_colab.errors import MORE
 
 __all__ = ["headline", "html", "number", "text"]
 
@@ -17,6 +18,7 @@ Data = Mapping[str, Any]
 _HEAD = ("scene", "size", "strategy", "frames/s", "times Mesa", "throughput")
 _RIGHT = ("frames/s", "times Mesa")  # are numbers
 _MIB = 1 << 20
+_NO_GPU = "driver-absent"  # the cause where the machine was given none
 _CELL = "border:1px solid rgba(128,128,128,0.35);padding:2px 8px"
 
 
@@ -31,8 +33,7 @@ def text(data: Data) -> str:
 
 def _lines(data: Data) -> Iterator[str]:
     yield headline(data)
-    if (remedy := _remedy(data)) is not None:
-        yield from (f"  {line}" for line in remedy)
+    yield from (f"  {line}" for line in _advice(data))
     yield ""
     yield from aligned(Block("strategies", tuple(_strategies(data))))
     if rows := list(_rows(data)):
@@ -56,14 +57,16 @@ def headline(data: Data) -> str:
         ratios = [m["ratio_to_mesa"] for m in _right(gpu) if m["ratio_to_mesa"] is not None]
         if not ratios or gpu["strategy"] == "mesa":
             return who
-        return f"{who}, {number(min(ratios))} to {number(max(ratios))} times as fast as Mesa"
+        times = f"{number(min(ratios))} to {number(max(ratios))} times as fast as Mesa"
+        return f"{who}, {times} on {_renderer_of_mesa(data)}"
     why = _obstacle(data)
     reason = "" if why is None else f": {one_line(why['reason'])}"
     if not counted:
         return f"nothing was measured{reason}"
     if why is None:
         return f"CPU: {one_line(counted[0]['renderer'])} by mesa; no other strategy was asked for"
-    return f"no GPU, Mesa alone was measured{reason}"
+    how = "no GPU" if why["cause"] == _NO_GPU else "the GPU was not reached"
+    return f"{how}, Mesa alone was measured{reason}"
 
 
 def number(value: float) -> str:
@@ -82,7 +85,7 @@ def html(data: Data) -> str:
     rows = list(_rows(data))
     strategies = _table(("strategy", ""), list(_strategies(data)))
     figures = _table(_HEAD, rows) if rows else ""
-    fix = "".join(f"<div>{escape(line)}</div>" for line in _remedy(data) or ())
+    fix = "".join(f"<div>{escape(line)}</div>" for line in _advice(data))
     return f"<div><strong>{escape(headline(data))}</strong>{fix}{strategies}{figures}</div>"
 
 
@@ -111,18 +114,27 @@ def _gpu(data: Data) -> Data | None:
     return next((row for row in rows if row["outcome"] == "measured"), next(iter(rows), None))
 
 
+def _renderer_of_mesa(data: Data) -> str:
+    """What the ratios are to: the CPU, or a GPU that Mesa has a driver for."""
+    (mesa,) = (row for row in data["strategies"] if row["strategy"] == "mesa")
+    return one_line(mesa["renderer"])
+
+
 def _obstacle(data: Data) -> Data | None:
-    """The strategy by which the GPU was looked for first, and in vain."""
+    """The strategy by which the GPU was looked for first, and in vain; one that found none."""
     rows = [row for row in data["strategies"] if not any(_right(row))]
     others = [row for row in rows if row["strategy"] != "mesa"]
-    return next(iter(others or rows), None)
+    absent = [row for row in others if row["cause"] == _NO_GPU]
+    return next(iter(absent or others or rows), None)
 
 
-def _remedy(data: Data) -> list[str] | None:
+def _advice(data: Data) -> Iterator[str]:
+    """What mends it where no GPU was measured; and who knows more where a strategy failed."""
     why = _obstacle(data)
-    if why is None or not why["remedy"] or _gpu(data) is not None:
-        return None
-    return [f"fix: {one_line(why['remedy'])}"]
+    if why is not None and why["remedy"] and _gpu(data) is None:
+        yield f"fix: {one_line(why['remedy'])}"
+    if any(row["outcome"] == "failed" for row in data["strategies"]):
+        yield MORE
 
 
 def _strategies(data: Data) -> Iterator[tuple[str, str]]:
@@ -135,6 +147,8 @@ def _strategies(data: Data) -> Iterator[tuple[str, str]]:
             yield label, f"first context after {row['first_context_seconds']:.2f} s"
         if (memory := _memory(row)) is not None:
             yield label, memory
+        if row["nvml"] is not None:
+            yield label, f"NVML was not asked for memory: {one_line(row['nvml'])}"
         if row["outcome"] != "measured":
             yield label, f"{row['outcome']}: {one_line(row['reason'])}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from moderngl_colab.diagnostics import child, picture
 from moderngl_colab.errors import Attempt, GPUContextError, Outcome
@@ -12,7 +12,10 @@ from moderngl_colab.machine import Trial
 from moderngl_colab.options import DEVICE_VARIABLE
 from moderngl_colab.strategies import Request
 
-__all__ = ["Tried", "attempt", "run", "stop_server", "try_it", "verdict"]
+if TYPE_CHECKING:
+    import moderngl
+
+__all__ = ["Tried", "attempt", "opened", "run", "stop_server", "try_it", "verdict"]
 
 _OWN_SHARE = 0.8
 _CONTEXT = ("vendor", "renderer", "version", "software", "egl_device", "seconds")
@@ -85,11 +88,34 @@ def try_it(
     device_index: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Be the process that tries: say what the context is, then what it drew, or what failed."""
-    from moderngl_colab import describe, get_gpu_context
+    from moderngl_colab import describe
 
     yield {"began": True}
+    ctx = opened(strategy, timeout, version, device, device_index)
+    if isinstance(ctx, dict):
+        yield ctx
+        return
+    info = describe(ctx)
+    yield {name: getattr(info, name) for name in _CONTEXT}
+    yield {"picture": base64.b64encode(picture.draw(ctx)).decode()}
+    ctx.release()
+    if info.egl_device is None:
+        stop_server()
+    yield {"released": True}
+
+
+def opened(
+    strategy: str,
+    timeout: float,
+    version: int | None = None,
+    device: str | None = None,
+    device_index: int | None = None,
+) -> moderngl.Context | dict[str, Any]:
+    """A context by one strategy, whatever it draws on; or the answer that says what failed."""
+    from moderngl_colab import get_gpu_context
+
     try:
-        ctx = get_gpu_context(
+        return get_gpu_context(
             version,
             device=device,
             device_index=device_index,
@@ -101,22 +127,18 @@ def try_it(
     except ValueError as error:  # of the device, or of a variable of ours
         reason = str(error).partition("\n")[0].removesuffix(":")
         remedy = f"unset {DEVICE_VARIABLE}"
-        yield {"failed": (Outcome.UNAVAILABLE, reason, remedy, "gpu-other"), "raised": True}
-        return
+        return {"failed": (Outcome.UNAVAILABLE, reason, remedy, "gpu-other"), "raised": True}
     except GPUContextError as error:
         tried = (attempt for attempt in error.attempts if attempt.strategy == strategy)
         otherwise = (Outcome.UNAVAILABLE, error.headline, error.remedy, error.cause)
         failed = next(tried, Attempt(strategy, *otherwise))
-        yield {"failed": failed[1:5], "seconds": failed.seconds, "said": failed.said}
-        yield {"raised": not error.attempts, "late": error.cause == "timeout"}
-        return
-    info = describe(ctx)
-    yield {name: getattr(info, name) for name in _CONTEXT}
-    yield {"picture": base64.b64encode(picture.draw(ctx)).decode()}
-    ctx.release()
-    if info.egl_device is None:
-        stop_server()
-    yield {"released": True}
+        return {
+            "failed": failed[1:5],
+            "seconds": failed.seconds,
+            "said": failed.said,
+            "raised": not error.attempts,
+            "late": error.cause == "timeout",
+        }
 
 
 def stop_server() -> None:
