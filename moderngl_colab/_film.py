@@ -1,9 +1,8 @@
-"""Pictures and films on the disk: whole or not at all."""
+"""Films on the disk."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,27 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["beside", "film"]
-
-
-@contextlib.contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A name for what takes the place of `path` if the block ends well."""
-    part = path.with_stem(f".{path.stem}-{os.getpid()}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+__all__ = ["film"]
 
 
 @contextlib.contextmanager
 def film(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
-    """A block that makes a film of the pictures it gives, in RGB; of none, no file.
+    """A block that makes a film of the pictures it gives, in RGB; of none, nothing.
 
     Arguments:
-        path: where it is written, by any name.
-        fps: frames per second.
+        path: where it is written, by any name; absolute, for ffmpeg takes ``a:b`` for a protocol.
+        fps: frames per second, from 0.001 on: below, ffmpeg ends with "not yet implemented".
 
     Raises:
         ModuleNotFoundError: there is no imageio-ffmpeg.
@@ -58,8 +46,9 @@ def film(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
         if encoder is not None:
             _, said = encoder.communicate()
             if encoder.returncode:
-                last = said.decode(errors="replace").strip().rpartition("\n")[2]
-                raise OSError(f"ffmpeg ended with {encoder.returncode}: {last}")
+                # Those below it say what followed from it.
+                first = said.decode(errors="replace").strip().partition("\n")[0]
+                raise OSError(f"ffmpeg ended with {encoder.returncode}: {first}")
     finally:
         if encoder is not None:
             encoder.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -88,7 +89,7 @@ def get_gpu_context(
         try:
             if winner.software:
                 # Here and nowhere deeper: the line that the warning names is the caller's.
-                warnings.warn(winner.warning(), SoftwareRenderingWarning, stacklevel=2)
+                warnings.warn(winner.warning(), SoftwareRenderingWarning, stacklevel=_callers())
             # The stubs take every setting for a dictionary.
             ready: Any = {"context": winner.context}
             context = moderngl.create_context(
@@ -100,6 +101,14 @@ def get_gpu_context(
             raise
         remember(context, winner.described(time.perf_counter() - started))
     return context
+
+
+def _callers() -> int:
+    """The stack level, for :func:`get_gpu_context`, of the first line outside this library."""
+    level, frame = 2, sys._getframe(2)  # noqa: SLF001  - inspect has no other way to it
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 @contextlib.contextmanager

@@ -47,7 +47,8 @@ _HARMLESS = frozenset(
     | {"gzip", "ipaddress", "lzma", "posixpath", "tarfile"}
     | {"errno", "fcntl", "functools", "glob", "grp", "hashlib", "html", "importlib", "io"}
     | {"itertools", "json", "math", "operator", "os", "pathlib", "platform", "pwd", "random", "re"}
-    | {"resource", "secrets", "select", "shlex", "shutil", "signal", "stat", "struct", "sys"}
+    | {"resource", "secrets", "select", "shlex", "shutil", "signal", "stat", "statistics", "struct"}
+    | {"sys"}
     | {"textwrap", "threading", "time", "types", "typing", "warnings", "weakref", "zlib"}
     | {"glcontext", "moderngl", "moderngl_colab", "pynvml", "rich"}
 )
@@ -80,9 +81,12 @@ _GUARDED = {
     # of extras, where somebody asks for what they are for
     "imageio_ffmpeg": {"_film.py": "where its ffmpeg is"},
     "matplotlib": {"bench/chart.py": "draws it"},
-    "moderngl_window": {"window.py": "the classes that it takes the place of"},
+    "moderngl_window": {
+        "_window.py": "the window and the timer that ours take the place of",
+        "window.py": "runs its configs",
+    },
     "numpy": {"bench/chart.py": "matplotlib's arrays"},
-    "PIL": {"_film.py": "its pictures", "window.py": "writes them"},
+    "PIL": {"_film.py": "its pictures", "_window.py": "makes them"},
 }
 # Their names are always written out, so that what is done by them is seen.
 _BY_FULL_NAME = frozenset({"os", "shutil", "socket", "subprocess"})

@@ -267,7 +267,7 @@ def test_a_neighbours_example_helps(name: str, python: Python) -> None:
 
     helps = python("no-nvidia", program, "--help", options=OPTIONS).stdout
 
-    assert helps.startswith(f"usage: {program.name} [-h] [--output FILE]")
+    assert helps.startswith(f"usage: {program.name} [-h] [--output FILE")
 
 
 def test_every_example_is_of_a_neighbour() -> None:
@@ -292,3 +292,19 @@ def test_a_neighbour_is_not_older_than_the_table_says(name: str) -> None:
     neighbour = needed(name)
     numbers = metadata.version(neighbour.package).split(".")
     assert [int(n) for n in numbers[:2]] >= [int(n) for n in neighbour.version.split(".")]
+
+
+def test_the_example_of_a_config_says_what_is_impossible_in_a_line(
+    python: Python, tmp_path: Path
+) -> None:
+    needed("moderngl-window")
+    program = EXAMPLES / "moderngl_window_config.py"
+    for words, text in {
+        ("--output", "a.jpg"): "output='a.jpg' is neither a .png nor an .mp4",
+        ("--output", "/nowhere/a.png"): "output='/nowhere/a.png' is no name for a file in a folder "
+        "that is there",
+        ("--frames", "0"): "frames=0 is no number from 1 on",
+    }.items():
+        done = python("no-nvidia", program, *words, options=OPTIONS, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert without_noise(done.stderr).splitlines()[-1] == f"{program.name}: error: {text}"

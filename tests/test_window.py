@@ -136,12 +136,12 @@ class Timely(Half):
             self.timer.toggle_pause()
 window.run(Timely, output, frames=6, fps=4)
 """).splitlines() == [
-        "0.0 0.0 0.0 False 4",
-        "0.25 0.25 0.25 False 4",
-        "8.25 8.0 8.25 False 4",
-        "8.25 0.0 8.25 True 4",
-        "8.25 0.0 8.25 True 4",
-        "8.5 0.25 8.5 False 4",
+        "0.0 0.0 0.0 False 4.0",
+        "0.25 0.25 0.25 False 4.0",
+        "8.25 8.0 8.25 False 4.0",
+        "8.25 0.0 8.25 True 4.0",
+        "8.25 0.0 8.25 True 4.0",
+        "8.5 0.25 8.5 False 4.0",
     ]
 
 
@@ -304,12 +304,127 @@ except RuntimeError as error:
 
 def test_the_context_that_a_config_makes_is_taken(run: Run) -> None:
     assert run("""
+made = []
 class Own(Half):
     @classmethod
     def init_mgl_context(cls):
-        return moderngl_colab.get_gpu_context(strategies=["glx"])
-print(window.run(Own, output).strategy)
-""") == ("glx\n")
+        made.append(moderngl_colab.get_gpu_context(strategies=["glx"]))
+        return made[0]
+print(window.run(Own, output).strategy, type(made[0].mglo).__name__)
+try:
+    window.run(Own, output)
+except RuntimeError as error:
+    print(error)
+""") == ("glx InvalidObject\nthe context that Own gives was released\n")
+
+
+def test_a_context_that_was_there_before_is_taken_and_stays_as_it_was(
+    run: Run, tmp_path: Path
+) -> None:
+    said = run("""
+raw = moderngl.create_context(standalone=True, backend="egl")
+mine = moderngl_colab.get_gpu_context()
+by_glx = moderngl_colab.get_gpu_context(strategies=["glx"])
+for name, ctx in {"raw": raw, "mine": mine, "glx": by_glx}.items():
+    with ctx:
+        before = ctx.simple_framebuffer((4, 4))
+        before.use()
+        ctx.clear(0.0, 0.0, 1.0)
+    class Own(Half):
+        @classmethod
+        def init_mgl_context(cls):
+            return ctx
+    for _ in range(2):
+        info = window.run(Own, output.with_name(f"{name}.png"), args=["--samples", "4"])
+    class Failing(Own):
+        def on_render(self, time, frame_time):
+            raise LookupError
+    try:
+        window.run(Failing, output)
+    except LookupError:
+        pass
+    with ctx:
+        print(name, info.strategy, ctx.fbo is before, ctx.screen, list(before.read()[:3]))
+        ctx.clear(0.0, 1.0, 0.0)
+        print(list(before.read()[:3]), ctx.error)
+class ByHand(Half):
+    @classmethod
+    def init_mgl_context(cls):
+        return mine.__enter__()
+window.run(ByHand, output)
+print(type(mine.mglo).__name__)
+""")
+    assert said.splitlines() == [
+        "raw None True None [0, 0, 255]",
+        "[0, 255, 0] GL_NO_ERROR",
+        "mine egl True None [0, 0, 255]",
+        "[0, 255, 0] GL_NO_ERROR",
+        "glx glx True None [0, 0, 255]",
+        "[0, 255, 0] GL_NO_ERROR",
+        "Context",
+    ]
+    for name in ("raw", "mine", "glx"):
+        assert pixels(tmp_path / f"{name}.png", (5, 42), (58, 5)) == [RED, GROUND]
+
+
+def test_one_threads_call_comes_after_anothers(run: Run, tmp_path: Path) -> None:
+    said = run("""
+import os, threading, time
+import moderngl_window
+class Slow(Half):
+    def on_render(self, time_, frame_time):
+        print(threading.current_thread().name, moderngl_window.window() is self.wnd)
+        if threading.current_thread().name == "first" and self.wnd.frames == 0:
+            threads[1].start()
+            time.sleep(0.3)
+        super().on_render(time_, frame_time)
+threads = [
+    threading.Thread(
+        target=window.run, args=(Slow, output.with_name(f"{name}.png")),
+        kwargs={"frames": 2}, name=name)
+    for name in ("first", "second")
+]
+threads[0].start()
+threads[0].join()
+threads[1].join()
+print(moderngl_window.ContextRefs.WINDOW, moderngl_window.ContextRefs.CONTEXT)
+""")
+    assert said.splitlines() == ["first True"] * 2 + ["second True"] * 2 + ["None None"]
+    for name in ("first", "second"):
+        assert pixels(tmp_path / f"{name}.png", (5, 42), (58, 5)) == [RED, GROUND]
+
+
+def test_the_warning_names_the_line_that_called_run(python: Python, tmp_path: Path) -> None:
+    code = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always", moderngl_colab.SoftwareRenderingWarning)
+    window.run(Half, output)
+print([(one.category.__name__, Path(one.filename).name) for one in caught])
+"""
+    arguments = (CONFIG + code, str(tmp_path / "picture.png"))
+    done = python("no-nvidia", *arguments, options=OPTIONS)
+    assert done.stdout == "[('SoftwareRenderingWarning', '<string>')]\n"
+
+
+def test_any_name_is_a_films(run: Run, tmp_path: Path) -> None:
+    run("""
+import os
+from fractions import Fraction
+import numpy
+os.chdir(output.parent)
+os.symlink("old.mp4", "link.mp4")
+for name in ("12:30.mp4", "-x.mp4", "%d.MP4", "link.mp4", "x" * 251 + ".mp4"):
+    window.run(Half, name, frames=numpy.int64(3), fps=Fraction(30000, 1001))
+window.run(Half, "a.PNG")
+""")
+    films = {"12:30.mp4", "-x.mp4", "%d.MP4", "link.mp4", "old.mp4", "x" * 251 + ".mp4"}
+    assert {path.name for path in tmp_path.iterdir()} == films | {"a.PNG"}
+    assert (tmp_path / "link.mp4").is_symlink()
+    assert pixels(tmp_path / "a.PNG", (5, 42)) == [RED]
+    for name in films:
+        frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / name))
+        assert (frames, seconds) == (3, pytest.approx(0.1, abs=0.01))
 
 
 REFUSED = [
@@ -319,7 +434,26 @@ REFUSED = [
         "ValueError: output='/nowhere/a.png' is no name for a file in a folder that is there",
     ),
     ("window.run(Half, output, frames=0)", "ValueError: frames=0 is no number from 1 on"),
-    ("window.run(Half, output, fps=0)", "ValueError: fps=0 is no number above 0"),
+    ("window.run(Half, output, frames=True)", "ValueError: frames=True is no number from 1 on"),
+    ("window.run(Half, output, frames=1.5)", "ValueError: frames=1.5 is no number from 1 on"),
+    ("window.run(Half, output, fps=0)", "ValueError: fps=0 is no number from 0.001 on"),
+    ("window.run(Half, output, fps=1e-5)", "ValueError: fps=1e-05 is no number from 0.001 on"),
+    (
+        "window.run(Half, output, args=['--size', '17000x100'])",
+        "ValueError: a window has 1x1 to 16384x16384 pixels here, not 17000x100",
+    ),
+    (
+        "window.run(Half, output, args=['--size', '0x100'])",
+        "ValueError: a window has 1x1 to 16384x16384 pixels here, not 0x100",
+    ),
+    (
+        "window.run(Half, output, args=['--samples', '3'])",
+        "ValueError: samples=3 is neither 0 nor a power of two",
+    ),
+    (
+        "window.run(Half, output, args=['--samples', '-1'])",
+        "ValueError: samples=-1 is neither 0 nor a power of two",
+    ),
     (
         "Half.window_size = 63, 48; window.run(Half, output.with_suffix('.mp4'))",
         "ValueError: an MP4 has even numbers of pixels, not 63x48",
@@ -345,9 +479,9 @@ except Exception as error:
     assert not list(tmp_path.iterdir())
 
 
-def test_ffmpegs_own_last_word_is_the_error(run: Run, tmp_path: Path) -> None:
+def test_ffmpegs_own_first_word_is_the_error(run: Run, tmp_path: Path) -> None:
     tool = tmp_path / "ffmpeg"
-    tool.write_text("#!/bin/sh\necho first >&2\necho no space left >&2\nexit 3\n")
+    tool.write_text("#!/bin/sh\necho no space left >&2\necho nothing was written >&2\nexit 3\n")
     tool.chmod(0o755)
     said = run(
         """

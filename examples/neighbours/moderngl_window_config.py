@@ -95,7 +95,10 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, metavar="N", help="of 1/60 s each")
     given = parser.parse_args()
 
-    info = window.run(Waves, given.output, frames=given.frames)
+    try:
+        info = window.run(Waves, given.output, frames=given.frames)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
 
     print(f"vendor    {info.vendor}")
     print(f"renderer  {info.renderer}")
