@@ -9,9 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is at once the end of the imports, too.
 
 try:
     import moderngl
@@ -175,10 +179,10 @@ def number(text: str) -> int:
 
 
 def png(text: str) -> Path:
-    path, folder = Path(text), os.path.dirname(text) or "."
-    if path.suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
-    return path
+    return Path(text)
 
 
 def main() -> None:
@@ -214,7 +218,7 @@ def main() -> None:
     ctx.finish()
     print(f"steps     {asked.steps - checked} more in {time.perf_counter() - started:.1f} s")
 
-    part = asked.output.with_stem(f".{asked.output.stem}-part")  # Files are whole or not there.
+    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
     try:
         reaction.draw().save(part)
         part.replace(asked.output)
@@ -228,6 +232,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
         main()
     except KeyboardInterrupt:
         sys.exit("compute_shader.py: stopped")

@@ -23,14 +23,20 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import moderngl
-import numpy as np
-import numpy.typing as npt
-import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is at once the end of the imports, too.
 
-import moderngl_colab
+try:
+    import moderngl
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+    import moderngl_colab
+except ImportError as error:
+    sys.exit(f'dataloader.py: error: {error}; pip install "moderngl_colab[dataloader]"')
 
 Floats = npt.NDArray[np.float32]
 Sample = tuple[torch.Tensor, torch.Tensor]
@@ -182,8 +188,9 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def png(text: str) -> Path:
-    if not text.endswith(".png") or not os.path.isdir(os.path.dirname(text) or "."):
-        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder that exists")
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
     return Path(text)
 
 
@@ -224,15 +231,21 @@ def main() -> None:
     for origin, count in origins.items():
         print(f"{count} samples by {origin}")
     print(f"{asked.samples / seconds:.1f} samples/s, the start of the workers included")
+    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
     try:
-        contact_sheet(shown).save(asked.output)
+        contact_sheet(shown).save(part)
+        part.replace(asked.output)
     except OSError as error:
         sys.exit(f"dataloader.py: error: {asked.output}: {error.strerror}")
+    finally:
+        part.unlink(missing_ok=True)
     print(f"picture   {asked.output.absolute()}")
 
 
 if __name__ == "__main__":
     try:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
         main()
     except KeyboardInterrupt:
         sys.exit("dataloader.py: stopped")

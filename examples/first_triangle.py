@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -63,9 +64,16 @@ def draw(ctx: moderngl.Context) -> Image.Image:
     return Image.frombytes("RGB", fbo.size, fbo.read()).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default="first_triangle.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="first_triangle.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     ctx = moderngl_colab.get_gpu_context()

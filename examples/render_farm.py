@@ -12,6 +12,8 @@ import math
 import os
 import platform
 import re
+import shutil
+import signal
 import sys
 import time
 import warnings
@@ -21,9 +23,14 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
-from PIL import Image
+CURE = 'pip install "moderngl_colab[farm]"'
+try:
+    from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
+    from PIL import Image
 
-import moderngl_colab
+    import moderngl_colab
+except ImportError as error:
+    sys.exit(f"render_farm.py: error: {error}; {CURE}")
 
 AHEAD = 2  # frames given to a worker at a time: the next one is there when one is done
 PATIENCE = 120  # seconds that a worker may take to begin while no other renders
@@ -202,16 +209,14 @@ def in_order(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 def save(frames: Iterable[Frame], job: Job, output: Path) -> Counter[Worker]:
     """Write the film and the contact sheet; return how many frames each worker rendered."""
-    from imageio_ffmpeg import get_ffmpeg_exe  # type: ignore[import-untyped]
-
     rendered: Counter[Worker] = Counter()
     cells = min(24, job.frames)
     width, height = (max(1, 160 * side // max(job.size)) for side in job.size)
     sheet = Image.new("RGB", (6 * width, math.ceil(cells / 6) * height))
-    # Only a whole film replaces an older one; what a killed farm leaves, the next overwrites.
-    part = output.absolute().with_stem(f".{output.stem}-part")
+    # Only a whole film replaces an older one.
+    part = output.absolute().with_stem(f".{output.stem}-{os.getpid()}")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r 25 -s {}x{} -i - ".format(*job.size)
-    command = [get_ffmpeg_exe(), *(how + FILMS[output.suffix]).split(), part]
+    command = [get_ffmpeg_exe(), *(how + FILMS[output.suffix.lower()]).split(), part]
     film: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it
     try:
         for frame in frames:
@@ -237,8 +242,8 @@ def save(frames: Iterable[Frame], job: Job, output: Path) -> Counter[Worker]:
     return rendered
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def asked(parser: argparse.ArgumentParser) -> tuple[Job, Path, argparse.Namespace]:
+    """What the command line asks for; what is impossible ends the program in a line."""
     add = parser.add_argument
     add("--scene", choices=SCENES, default="knot")
     add("--size", default="512x512", metavar="WxH", help="pixels; default: %(default)s")
@@ -251,7 +256,7 @@ def main() -> None:
     for option, pattern, what in (
         ("size", size, "WIDTHxHEIGHT in pixels, such as 640x480"),
         ("count", number, "a number from 1 on"),
-        ("output", r".*[^/]\.(mp4|gif)", "the name of an .mp4 or a .gif"),
+        ("output", r".*[^/]\.(?i:mp4|gif)", "the name of an .mp4 or a .gif"),
         ("workers", number, "a number from 1 on"),
     ):
         text = getattr(given, option)
@@ -261,20 +266,35 @@ def main() -> None:
     job, output = Job(given.scene, (width, height), int(given.count)), Path(given.output)
     if max(width, height) > 16384:
         parser.error(f"argument --size: OpenGL has 16384 pixels a side at most, not {given.size}")
-    if output.suffix == ".mp4" and (width | height) % 2:
+    if output.suffix.lower() == ".mp4" and (width | height) % 2:
         parser.error(f"argument --size: an MP4 has even numbers of pixels, not {given.size}")
     if not (output.parent.is_dir() and os.access(output.parent, os.W_OK)):
         parser.error(f"argument --output: {str(output.parent)!r} is no folder to write to")
     if folders := [str(file) for file in (output, output.with_suffix(".png")) if file.is_dir()]:
         parser.error(f"argument --output: {folders[0]!r} is a folder")
 
-    import ray
-    from ray.exceptions import RayError
-    from rich.progress import track
+    try:
+        if not shutil.which(ffmpeg := get_ffmpeg_exe()):
+            raise RuntimeError(f"IMAGEIO_FFMPEG_EXE={ffmpeg!r} is no ffmpeg that can be run")
+    except RuntimeError as error:
+        parser.error(str(error))
+    return job, output, given
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    job, output, given = asked(parser)
+    try:
+        import ray
+        from ray.exceptions import RayError
+        from rich.progress import track
+    except ImportError as error:
+        sys.exit(f"{parser.prog}: error: {error}; {CURE}")
 
     try:
         quiet: Any = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
         ray.init(given.address, **quiet)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set its own.
         started = time.perf_counter()
         frames = in_order(farm(job, given.workers and int(given.workers)))
         rendered = save(track(frames, "rendering", job.frames), job, output)
@@ -293,6 +313,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         main()
     except KeyboardInterrupt:
         sys.exit("render_farm.py: stopped")

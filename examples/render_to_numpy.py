@@ -10,8 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is at once the end of the imports, too.
 
 try:
     import moderngl
@@ -121,10 +125,10 @@ def pixels(text: str) -> tuple[int, int]:
 
 
 def png(text: str) -> Path:
-    path, folder = Path(text), os.path.dirname(text) or "."
-    if path.suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
-    return path
+    return Path(text)
 
 
 def main() -> None:
@@ -151,7 +155,7 @@ def main() -> None:
     seen = distance < FAR
     gray = np.interp(distance, (distance.min(), distance[seen].max(initial=FAR)), (255, 40)) * seen
     both = np.hstack([picture, np.repeat(gray[:, :, None], 3, axis=2).astype("u1")])
-    part = asked.output.with_stem(f".{asked.output.stem}-part")  # Files are whole or not there.
+    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
     try:
         Image.fromarray(both).save(part)
         part.replace(asked.output)
@@ -164,6 +168,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
         main()
     except KeyboardInterrupt:
         sys.exit("render_to_numpy.py: stopped")

@@ -13,8 +13,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is at once the end of the imports, too.
 
 try:
     import moderngl
@@ -110,10 +114,10 @@ def side(text: str) -> int:
 
 
 def png(text: str) -> Path:
-    path, folder = Path(text), os.path.dirname(text) or "."
-    if path.suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
-    return path
+    return Path(text)
 
 
 def main() -> None:
@@ -141,7 +145,7 @@ def main() -> None:
     # The pictures, and below each its edges.
     both = torch.stack([pictures, found[..., None].expand(-1, -1, -1, 3)])
     sheet = both.permute(0, 2, 1, 3, 4).reshape(2 * asked.size, VIEWS * asked.size, 3)
-    part = asked.output.with_stem(f".{asked.output.stem}-part")  # Files are whole or not there.
+    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
     try:
         Image.fromarray(sheet.cpu().numpy()).save(part)
         part.replace(asked.output)
@@ -154,6 +158,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
         main()
     except KeyboardInterrupt:
         sys.exit("render_to_tensor.py: stopped")

@@ -6,12 +6,17 @@ import argparse
 import math
 import os
 import re
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is at once the end of the imports, too.
 
 try:
     import moderngl
@@ -86,7 +91,7 @@ class Silk:
 
 def film(frames: Iterable[Image.Image], size: tuple[int, int], output: Path) -> None:
     """Write an MP4; only a whole one replaces an older one. Raises OSError, with ffmpeg's words."""
-    part = output.absolute().with_stem(f".{output.stem}-part")
+    part = output.absolute().with_stem(f".{output.stem}-{os.getpid()}")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r {} -s {}x{} -i - -pix_fmt yuv420p -crf 18"
     command = [get_ffmpeg_exe(), *how.format(FPS, *size).split(), part]
     ffmpeg: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it
@@ -123,10 +128,10 @@ def number(text: str) -> int:
 
 
 def mp4(text: str) -> Path:
-    path, folder = Path(text), os.path.dirname(text) or "."
-    if path.suffix != ".mp4" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".mp4" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{text!r} is no FILE.mp4 in a folder to write to")
-    return path
+    return Path(text)
 
 
 def main() -> None:
@@ -138,6 +143,11 @@ def main() -> None:
     add("--count", type=number, default=180, metavar="N", help="frames; default: %(default)s")
     add("--output", type=mp4, default="shader_art.mp4", metavar="FILE.mp4")
     asked = parser.parse_args()
+    try:
+        if not shutil.which(ffmpeg := get_ffmpeg_exe()):
+            raise RuntimeError(f"IMAGEIO_FFMPEG_EXE={ffmpeg!r} is no ffmpeg that can be run")
+    except RuntimeError as error:
+        parser.error(str(error))
 
     ctx = moderngl_colab.get_gpu_context()
     info = moderngl_colab.describe(ctx)
@@ -160,6 +170,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
         main()
     except KeyboardInterrupt:
         sys.exit("shader_art.py: stopped")

@@ -6,12 +6,17 @@ import argparse
 import math
 import os
 import re
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # trimesh swallows KeyboardInterrupt
 
 try:
     import moderngl
@@ -151,11 +156,17 @@ def load(path: Path, up: str) -> Floats:
 
     Raises ValueError where there is nothing to see; what else trimesh raises is many things.
     """
-    mesh = trimesh.load_scene(path).to_mesh()
+    mesh = trimesh.load_scene(path, process=False).to_mesh()
+    mesh.remove_unreferenced_vertices()
+    if not len(mesh.faces):
+        raise ValueError("no triangles are in it")
+    if not np.isfinite(mesh.vertices).all():
+        raise ValueError("a vertex of its triangles is not finite")
+    mesh.vertices /= mesh.scale  # or all that is within 1e-8 would be one
     mesh.merge_vertices(merge_tex=True, merge_norm=True)
     mesh.update_faces(mesh.nondegenerate_faces())
-    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
-        raise ValueError("no triangles are in it")
+    if not len(mesh.faces):
+        raise ValueError("none of its triangles has an area")
     if path.samefile(SPOT):  # which says little more than where its surface is to be
         mesh = mesh.subdivide_loop(3)
         mesh.vertices *= (-1.0, 1.0, -1.0)  # the front is forward
@@ -251,7 +262,7 @@ class Turntable:
 
 def film(frames: Iterable[Image.Image], size: tuple[int, int], output: Path) -> None:
     """Write an MP4; only a whole one replaces an older one. Raises OSError, with ffmpeg's words."""
-    part = output.absolute().with_stem(f".{output.stem}-part")
+    part = output.absolute().with_stem(f".{output.stem}-{os.getpid()}")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r {} -s {}x{} -i - -pix_fmt yuv420p -crf 18"
     command = [get_ffmpeg_exe(), *how.format(FPS, *size).split(), part]
     ffmpeg: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it
@@ -294,10 +305,10 @@ def number(text: str) -> int:
 
 
 def mp4(text: str) -> Path:
-    path, folder = Path(text), os.path.dirname(text) or "."
-    if path.suffix != ".mp4" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".mp4" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"{text!r} is no FILE.mp4 in a folder to write to")
-    return path
+    return Path(text)
 
 
 def main() -> None:
@@ -318,11 +329,20 @@ def main() -> None:
     add("--output", type=mp4, default="turntable.mp4", metavar="FILE.mp4")
     asked = parser.parse_args()
     try:
+        if not shutil.which(ffmpeg := get_ffmpeg_exe()):
+            raise RuntimeError(f"IMAGEIO_FFMPEG_EXE={ffmpeg!r} is no ffmpeg that can be run")
+    except RuntimeError as error:
+        parser.error(str(error))
+    try:
         corners = load(asked.mesh, asked.up)
     except Exception as error:  # noqa: BLE001  - trimesh's readers raise whatever comes
         why = " ".join(f"{type(error).__name__}: {error}".split())
+        if isinstance(error, ImportError):
+            why += '; pip install "trimesh[easy]"'
         parser.error(f"argument --mesh: trimesh cannot read {str(asked.mesh)!r}: {why}")
 
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
     ctx = moderngl_colab.get_gpu_context()
     info = moderngl_colab.describe(ctx)
     print(f"strategy  {info.strategy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -158,8 +159,12 @@ def test_where_there_is_no_gpu_one_worker_warns_for_all(python: Any, tmp_path: P
     assert result.stderr.count("SoftwareRenderingWarning: OpenGL renders on the CPU (llvmpipe") == 1
 
 
-def test_an_interrupted_loader_says_so_and_its_workers_end(python: Any, tmp_path: Path) -> None:
-    # Ctrl-C reaches everything that runs in the terminal, here while the workers start.
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_loader_that_is_stopped_says_so_and_its_workers_end(
+    python: Any, tmp_path: Path, ending: signal.Signals
+) -> None:
+    # Ctrl-C reaches everything that runs in the terminal, here while the workers start; what else
+    # ends a program, it alone.
     code = """
 import os, pathlib, signal, subprocess, sys, time
 loader = subprocess.Popen(
@@ -170,12 +175,16 @@ children = pathlib.Path(f"/proc/{loader.pid}/task/{loader.pid}/children")
 while len(children.read_text().split()) < 3 and loader.poll() is None:  # one counts resources
     time.sleep(0.05)
 time.sleep(0.5)
-os.killpg(loader.pid, signal.SIGINT)
+ending = int(sys.argv[3])
+(os.killpg if ending == signal.SIGINT else os.kill)(loader.pid, ending)
 print(loader.communicate()[1].splitlines(), loader.returncode)
 """
-    result = python("colab", code, str(EXAMPLE), str(tmp_path / "sheet.png"), env=FOUR_GPUS)
+    given = [str(EXAMPLE), str(tmp_path / "sheet.png"), str(int(ending))]
+
+    result = python("colab", code, *given, env=FOUR_GPUS)
 
     assert result.stdout == "['dataloader.py: stopped'] 1\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_impossible_arguments_are_refused_in_a_line(python: Any, tmp_path: Path) -> None:
@@ -185,8 +194,8 @@ def test_impossible_arguments_are_refused_in_a_line(python: Any, tmp_path: Path)
         ("--workers", "-1"): "'-1' is no number from 0 to 256",
         ("--size", "8192"): "'8192' is no number from 1 to 2048",
         ("--batch", "many"): "'many' is no number from 1 to 1000000",
-        ("--output", sheets[0]): f"{sheets[0]!r} is no FILE.png in a folder that exists",
-        ("--output", sheets[1]): f"{sheets[1]!r} is no FILE.png in a folder that exists",
+        ("--output", sheets[0]): f"{sheets[0]!r} is no FILE.png in a folder to write to",
+        ("--output", sheets[1]): f"{sheets[1]!r} is no FILE.png in a folder to write to",
     }
     program = f"""
 import contextlib, sys

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -304,20 +305,8 @@ np.savez(sys.argv[-1] + ".npz", arrays=arrays, tensors=torch.stack(tensors), ste
     assert sheet[96:].max() == 255
 
 
-def test_every_example_has_a_help_and_a_test(python: Any) -> None:
-    names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-
-    assert names == [
-        "compute_shader.py",
-        "dataloader.py",
-        "first_triangle.py",
-        "render_farm.py",
-        "render_to_numpy.py",
-        "render_to_tensor.py",
-        "shader_art.py",
-        "turntable.py",
-    ]
-    for name in names:
+def test_every_example_has_a_help(python: Any) -> None:
+    for name in sorted(path.name for path in EXAMPLES.glob("*.py")):
         if name not in ("dataloader.py", "render_to_tensor.py") or find_spec("torch"):
             assert "usage: " in python("no-nvidia", EXAMPLES / name, "--help").stdout
 
@@ -340,13 +329,25 @@ def test_the_example_warns_where_there_is_no_gpu(python: Any, tmp_path: Path) ->
 def test_what_examples_cannot_do_they_refuse_in_a_line(python: Any, tmp_path: Path) -> None:
     (tmp_path / "torn.ply").write_text("ply\nformat ascii 1.0\nelement vertex 3\nend_header\n")
     (tmp_path / "flat.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
-    torn, flat, nowhere = (str(tmp_path / name) for name in ("torn.ply", "flat.obj", "no/a.png"))
+    (tmp_path / "none.obj").write_text("v 0 0 0\n")
+    (tmp_path / "nan.obj").write_text("v 0 0 0\nv 1 nan 0\nv 1 0 0\nf 1 2 3\n")
+    (tmp_path / "dot.obj").write_text("v 1 1 1\nf 1 1 1\n")
+    files = ("torn.ply", "flat.obj", "none.obj", "nan.obj", "dot.obj", "no/a.png")
+    torn, flat, none, nan, dot, nowhere = (str(tmp_path / name) for name in files)
     reads = "argument --mesh: trimesh cannot read"
     even = "is not WxH, even numbers from 2 to 4096"
     wrong = [
         ("turntable", "--mesh", "cow.obj", "argument --mesh: 'cow.obj' is no file"),
         ("turntable", "--mesh", torn, f"{reads} {torn!r}: KeyError: 'x'"),
-        ("turntable", "--mesh", flat, f"{reads} {flat!r}: ValueError: no triangles are in it"),
+        ("turntable", "--mesh", none, f"{reads} {none!r}: ValueError: no triangles are in it"),
+        *(
+            ("turntable", "--mesh", file, f"{reads} {file!r}: ValueError: {why}")
+            for file, why in (
+                (flat, "none of its triangles has an area"),
+                (dot, "none of its triangles has an area"),
+                (nan, "a vertex of its triangles is not finite"),
+            )
+        ),
         ("turntable", "--size", "65x64", f"argument --size: '65x64' {even}"),
         ("shader_art", "--size", "0x64", f"argument --size: '0x64' {even}"),
         ("shader_art", "--count", "0", "argument --count: '0' is no number from 1 to 99999"),
@@ -375,6 +376,12 @@ def test_what_examples_cannot_do_they_refuse_in_a_line(python: Any, tmp_path: Pa
             nowhere,
             f"argument --output: {nowhere!r} is no FILE.png in a folder to write to",
         ),
+        (
+            "first_triangle",
+            "--output",
+            nowhere,
+            f"argument --output: {nowhere!r} is no FILE.png in a folder to write to",
+        ),
     ]
     if find_spec("torch"):
         why = "argument --size: '4' is no number from 8 to 2048"
@@ -394,30 +401,88 @@ for name, *words, _ in {wrong!r}:
     ]
 
 
+def test_a_film_without_ffmpeg_is_refused_before_anything_is_drawn(python: Any) -> None:
+    for name in ("shader_art", "turntable", "render_farm"):
+        env = {"IMAGEIO_FFMPEG_EXE": "/nowhere/ffmpeg"}
+        result = python("no-nvidia", EXAMPLES / f"{name}.py", env=env, check=False)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.splitlines()[-1] == (
+            f"{name}.py: error: IMAGEIO_FFMPEG_EXE='/nowhere/ffmpeg' is no ffmpeg that can be run"
+        )
+
+
+def test_the_neighbours_refuse_a_file_that_cannot_be_written(python: Any, tmp_path: Path) -> None:
+    wrong = [str(tmp_path / "no" / "a.png"), str(tmp_path / "a.jpg"), str(tmp_path / "b.png")]
+    (tmp_path / "b.png").mkdir()
+    program = """
+import contextlib, os, runpy, sys
+sys.stderr = sys.stdout
+program, *wrong = sys.argv[1:]
+main = runpy.run_path(program)["main"]
+for output in wrong:
+    sys.argv = [program, "--output", output]
+    with contextlib.suppress(SystemExit):
+        main()
+"""
+    # moderngl-window's refusals are those of moderngl_colab.window.
+    names = {path.stem for path in (EXAMPLES / "neighbours").glob("*.py")}
+    for name in sorted(names - {"moderngl_window_config"}):
+        file = EXAMPLES / "neighbours" / f"{name}.py"
+        env = {"MUJOCO_GL": "egl", "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+        said = python("no-nvidia", program, str(file), *wrong, env=env).stdout.splitlines()
+        assert [line for line in said if not line.startswith(("usage: ", " "))] == [
+            f"{name}.py: error: argument --output: {output!r} is no FILE.png in a folder "
+            "to write to"
+            for output in wrong
+        ]
+
+
+def test_vtk_says_that_the_disk_is_full(python: Any, tmp_path: Path) -> None:
+    program = f"""
+import resource, runpy, sys
+sys.argv = ["vtk_scene.py", "--output", sys.argv[1]]
+main = runpy.run_path({str(EXAMPLES / "neighbours" / "vtk_scene.py")!r})["main"]
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+main()
+"""
+    picture = tmp_path / "vtk.png"
+    env = {"VTK_DEFAULT_OPENGL_WINDOW": "vtkEGLRenderWindow"}
+
+    result = python("no-nvidia", program, str(picture), env=env, check=False)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    error = f"vtk_scene.py: error: {picture} could not be written"
+    assert result.stderr.splitlines()[-1] == error
+
+
 def test_where_a_package_is_missing_a_line_says_how_to_install_it(python: Any) -> None:
-    missing = {
-        "first_triangle": ("PIL", "examples"),
-        "turntable": ("trimesh", "examples"),
-        "shader_art": ("imageio_ffmpeg", "examples"),
-        "compute_shader": ("numpy", "examples"),
-        "render_to_numpy": ("PIL", "examples"),
-        "render_to_tensor": ("torch", "dataloader"),
-    }
+    missing = [
+        ("first_triangle", "PIL", "examples"),
+        ("turntable", "trimesh", "examples"),
+        ("shader_art", "imageio_ffmpeg", "examples"),
+        ("compute_shader", "numpy", "examples"),
+        ("render_to_numpy", "PIL", "examples"),
+        ("render_to_tensor", "torch", "dataloader"),
+        ("dataloader", "torch", "dataloader"),
+        ("render_farm", "PIL", "farm"),
+        ("render_farm", "ray", "farm"),
+    ]
     # The import system says of a package that it is told not to find what it says of one that is
     # not there.
     program = """
-import importlib.abc, json, sys
+import importlib.abc, runpy, sys
+
+hidden, *sys.argv = sys.argv[1:]
 
 class Hiding(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == sys.argv[1]:
+        if name == hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hiding())
-import runpy
-runpy.run_path(sys.argv[2], run_name="__main__")
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
-    for name, (package, extra) in missing.items():
+    for name, package, extra in missing:
         file = EXAMPLES / f"{name}.py"
         result = python("no-nvidia", program, package, str(file), check=False)
         assert (result.returncode, result.stdout) == (1, "")
@@ -453,22 +518,45 @@ main()
     )
 
 
-def test_an_interrupted_film_says_so_and_leaves_nothing(python: Any, tmp_path: Path) -> None:
+def test_a_film_that_is_stopped_says_so_and_leaves_nothing(python: Any, tmp_path: Path) -> None:
+    # Two at once do not write to the same: the process's id is in the half film's name.
     program = """
 import os, pathlib, signal, subprocess, sys, time
 film = subprocess.Popen(
     [sys.executable, sys.argv[1], "--count", "99999", "--size", "64x64", "--output", sys.argv[2]],
     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
 )
-children = pathlib.Path(f"/proc/{film.pid}/task/{film.pid}/children")
-while not children.read_text() and film.poll() is None:  # ffmpeg
+output = pathlib.Path(sys.argv[2])
+part = output.with_stem(f".{output.stem}-{film.pid}")
+while not part.exists() and film.poll() is None:
     time.sleep(0.02)
-time.sleep(0.3)
-os.killpg(film.pid, signal.SIGINT)
-print(film.communicate()[1].splitlines(), film.returncode)
+os.killpg(film.pid, int(sys.argv[3]))
+print(film.communicate()[1].splitlines(), film.returncode, os.listdir(output.parent))
 """
-    for name in ("shader_art", "turntable"):
+    for name, ending in (("shader_art", signal.SIGTERM), ("turntable", signal.SIGINT)):
         film = tmp_path / f"{name}.mp4"
-        result = python("colab-no-path", program, str(EXAMPLES / f"{name}.py"), str(film))
-        assert result.stdout == f"['{name}.py: stopped'] 1\n"
-    assert list(tmp_path.iterdir()) == []
+        given = [str(EXAMPLES / f"{name}.py"), str(film), str(int(ending))]
+        result = python("colab-no-path", program, *given)
+        assert result.stdout == f"['{name}.py: stopped'] 1 []\n"
+
+
+def test_an_interrupt_among_the_imports_ends_the_turntable(python: Any) -> None:
+    # trimesh swallows all that is raised while it imports this.
+    program = """
+import importlib.abc, os, runpy, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "networkx":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = sys.argv[1:]
+if os.fork():
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+else:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    result = python("no-nvidia", program, str(EXAMPLES / "turntable.py"), "--help")
+
+    assert result.stdout == f"{-signal.SIGINT}\n"

@@ -113,7 +113,7 @@ print(json.dumps({
 
 
 @pytest.mark.parametrize(
-    ("machine", "name"), [("container-graphics", "turn.gif"), ("no-nvidia", "turn.mp4")]
+    ("machine", "name"), [("container-graphics", "turn.gif"), ("no-nvidia", "turn.MP4")]
 )
 def test_the_film_and_the_sheet_show_the_whole_turn(
     ray: Run, tmp_path: Path, machine: str, name: str
@@ -195,15 +195,20 @@ def test_a_worker_that_cannot_begin_says_why(ray: Run, tmp_path: Path) -> None:
     ) in result.stderr
 
 
-def test_an_interrupted_farm_ends_and_leaves_nothing(ray: Run, tmp_path: Path) -> None:
+def test_a_farm_that_is_stopped_ends_and_leaves_nothing(ray: Run, tmp_path: Path) -> None:
     # Ctrl-C reaches everything that runs in the terminal: while Ray is imported or starts, and
-    # when some of the film is written.
+    # when some of the film is written. What else ends a program, it alone.
     code = """
 import os, pathlib, signal, subprocess, sys, time
 folder = pathlib.Path(sys.argv[2])
-for ready in (
-    lambda: b"/ray/" in pathlib.Path(f"/proc/{farm.pid}/maps").read_bytes(),
-    lambda: any(part.stat().st_size for part in folder.iterdir()),
+def imported():
+    return b"/ray/" in pathlib.Path(f"/proc/{farm.pid}/maps").read_bytes()
+def written():
+    return any(part.stat().st_size for part in folder.iterdir())
+for ready, end, ending in (
+    (imported, os.killpg, signal.SIGINT),
+    (written, os.killpg, signal.SIGINT),
+    (written, os.kill, signal.SIGTERM),
 ):
     farm = subprocess.Popen(
         [sys.executable, sys.argv[1], "--count", "9999", "--output", str(folder / "turn.gif")],
@@ -211,14 +216,14 @@ for ready in (
     )
     while not ready() and farm.poll() is None:
         time.sleep(0.05)
-    os.killpg(farm.pid, signal.SIGINT)
+    end(farm.pid, ending)
     print(farm.communicate()[1].splitlines(), farm.returncode)
 """
 
     result = ray("container-graphics", code, str(FARM), str(tmp_path), env=FOUR)
 
     stopped = "['render_farm.py: stopped'] 1"
-    assert result.stdout.splitlines() == [stopped, stopped], result.stderr
+    assert result.stdout.splitlines() == [stopped] * 3, result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,6 +10,7 @@ In a notebook, before the first import of mujoco (it reads MUJOCO_GL, which this
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import mujoco  # type: ignore[import-untyped]
@@ -63,11 +64,18 @@ def scene() -> str:
     return SCENE.replace("BLOCKS", "".join(blocks))
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default="mujoco.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="mujoco.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     model = mujoco.MjModel.from_xml_string(scene())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 import pyglet
@@ -37,11 +38,18 @@ def flower(batch: graphics.Batch) -> list[shapes.ShapeBase]:
     return drawn
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default="pyglet.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="pyglet.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     colours = gl.Config(red_size=8, green_size=8, blue_size=8)  # type: ignore[abstract]

@@ -10,6 +10,7 @@ In a notebook, before the first import of pyvista::
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,18 @@ def landscape() -> pyvista.StructuredGrid:
     return grid
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default="pyvista.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="pyvista.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     plotter = pyvista.Plotter(off_screen=True, window_size=list(SIZE))

@@ -13,6 +13,7 @@ cannot be told which of several GPUs that is to be.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,18 @@ def galaxy() -> tuple[np.ndarray, np.ndarray]:
     return places.astype("f4"), get_colormap("plasma").map(1 - radius / 3)
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default="vispy.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="vispy.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     app.use_app("egl")

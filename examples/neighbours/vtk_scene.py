@@ -13,6 +13,8 @@ VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow spares that.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import vtkmodules.vtkRenderingOpenGL2  # noqa: F401  - it provides the window
@@ -56,11 +58,18 @@ def surface() -> vtkActor:
     return actor
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default="vtk.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="vtk.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     renderer = vtkRenderer()
@@ -82,6 +91,8 @@ def main() -> None:
     writer.SetInputConnection(picture.GetOutputPort())
     writer.SetFileName(str(output))
     writer.Write()
+    if writer.GetErrorCode():
+        sys.exit(f"vtk_scene.py: error: {output} could not be written")
 
     strings = dict(line.partition(":")[::2] for line in window.ReportCapabilities().splitlines())
     print(f"vendor    {strings['OpenGL vendor string'].strip()}")

@@ -8,6 +8,7 @@ moderngl draws the left half of the picture, zengl the right one. There is nothi
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import moderngl
@@ -75,11 +76,18 @@ def by_zengl(ctx: zengl.Context) -> bytes:
     return image.read()
 
 
+def png(text: str) -> Path:
+    suffix, folder = Path(text).suffix.lower(), os.path.dirname(text) or "."
+    if suffix != ".png" or os.path.isdir(text) or not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.png in a folder to write to")
+    return Path(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, default="zengl.png", metavar="FILE")
+    parser.add_argument("--output", type=png, default="zengl.png", metavar="FILE.png")
     output: Path = parser.parse_args().output
 
     ctx = moderngl_colab.get_gpu_context()
