@@ -190,10 +190,7 @@ def test_our_own_commands_take_the_flags_that_pages_give_them() -> None:
                 continue
             ours = [word for word in words[at + len(start) :] if not word.startswith(">")]
             which = "doctor" if not ours or ours[0].startswith("-") else ours.pop(0)
-            module = import_module(f"moderngl_colab.commands.{which.replace('-', '_')}")
-            parser = commands.Parser(which, module.HELP)
-            module.configure(parser)
-            assert parser.parse_args(ours), (name, words)
+            assert parser_of(which).parse_args(ours), (name, words)
             seen.add(which)
     assert seen == set(FLAGS)
 
@@ -206,6 +203,36 @@ def test_extras_and_examples_that_pages_name_exist() -> None:
     assert extras <= set(project["optional-dependencies"]), extras
     for example in set(re.findall(r"\bexamples/[\w/]+\.\w+", text)):
         assert (ROOT / example).is_file(), example
+
+
+def parser_of(command: str) -> commands.Parser:
+    module = import_module(f"moderngl_colab.commands.{command.replace('-', '_')}")
+    parser = commands.Parser(command, module.HELP)
+    module.configure(parser)
+    return parser
+
+
+def test_what_a_page_says_to_make_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    given = [words[1:] for _, words in every_command() if words[0] == "make"]
+
+    assert len(given) > 5
+    for target, *variables in given:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+        for variable in variables:
+            name = variable.partition("=")[0]
+            assert re.search(rf"^{name} =", makefile, re.MULTILINE), variable
+
+
+def test_until_it_is_on_pypi_quick_starts_say_so_and_name_the_wheel() -> None:
+    for name in ("colab", "kaggle", "docker", "kubernetes", "slurm", "ray"):
+        text = PAGES[f"docs/{name}.md"]
+        after = text.partition("pip install")[2]
+        assert "It is not on PyPI yet: [until it is](index.md#until-it-is-on-pypi)" in after, name
+    for name, text in TEXTS.items():
+        for wheel in re.findall(r"moderngl_colab-[\w.]+-py3-none-any\.whl", text):
+            version = moderngl_colab.__version__
+            assert wheel == f"moderngl_colab-{version}-py3-none-any.whl", name
 
 
 @pytest.mark.parametrize("command", FLAGS)
@@ -297,11 +324,20 @@ def test_the_apptainer_definition_has_a_header_and_a_script() -> None:
 
 
 def test_findings_that_a_page_names_exist() -> None:
-    for name in ("docker", "kubernetes", "slurm", "libnvidia-gl"):
-        text = PAGES[f"docs/{name}.md"]
-        named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text)) - {"install-driver", "nvidia-smi"}
+    programs = {
+        "apt-cache",
+        "apt-get",
+        "dpkg-deb",
+        "install-driver",
+        "moderngl-colab",
+        "nvidia-smi",
+    }
+    for name, text in TEXTS.items():
+        named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text)) - programs
         assert named <= set(CODES), (name, named - set(CODES))
-        assert named
+        printed = re.findall(r"^(?:cause: |  \d+\. )([a-z-]+)(?:: | \()", text, re.MULTILINE)
+        strategies = {strategy.name for strategy in DEFAULT_STRATEGIES}
+        assert set(printed) - strategies <= set(CODES), (name, printed)
 
 
 # ---- completeness --------------------------------------------------------------------------------
@@ -335,7 +371,7 @@ def test_every_public_name_is_in_the_api() -> None:
     page = PAGES["docs/api.md"]
     shown = re.findall(r"^::: moderngl_colab\.([\w.]+)$", page, re.MULTILINE)
     modules = {"errors", "strategies"}
-    beside = {f"bench.{name}" for name in bench.__all__} | {"window.Window", "window.run"}
+    beside = {f"bench.{name}" for name in bench.__all__} | {"window.run"}
 
     assert len(shown) == len(set(shown))
     assert set(shown) == set(moderngl_colab.__all__) - modules | beside
@@ -396,6 +432,30 @@ def targets(text: str) -> list[str]:
     prose = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", text))
     named = re.findall(r"\]\(([^)\s]+)\)", prose) + re.findall(r"(?:src|href)=\"([^\"]+)\"", prose)
     return [target for target in named if not target.startswith(("https://", "http://"))]
+
+
+def test_links_to_our_own_repository_are_to_what_is_in_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    repository = project["urls"]["Repository"]
+    owner = repository.removeprefix("https://github.com/")
+    notebook = ROOT / "examples" / "colab_quickstart.ipynb"
+    texts = TEXTS | {
+        "notebook": notebook.read_text(),
+        "CHANGELOG": (ROOT / "CHANGELOG.md").read_text(),
+    }
+    found = {
+        address
+        for text in texts.values()
+        for address in re.findall(r"https://[^\s()<>\"\\]*", text)
+        if "moderngl_colab" in address or "moderngl-colab" in address
+    }
+
+    badge = (
+        f"https://colab.research.google.com/github/{owner}/blob/main/{notebook.relative_to(ROOT)}"
+    )
+    assert found == {repository, f"{repository}#readme", badge}
+    pages = ("README.md", "docs/README.zh-CN.md", "docs/colab.md", "docs/examples.md", "notebook")
+    assert all(badge in texts[page] for page in pages)
 
 
 def anchors(text: str) -> set[str]:

@@ -34,6 +34,8 @@ COLAB = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
 
+GPU = "NVIDIA Stand-in GPU 0/PCIe/SSE2"
+
 Python = Callable[..., machines.Finished]
 
 
@@ -80,6 +82,15 @@ def test_the_badge_opens_this_very_file() -> None:
         f"https://colab.research.google.com/github/{ADDRESS}",
     )
     assert (TESTS.parent / ADDRESS.partition("/main/")[2]).samefile(NOTEBOOK)
+
+
+def test_until_it_is_on_pypi_the_notebook_names_the_wheel_and_how_to_have_it(
+    tmp_path: Path,
+) -> None:
+    (given,) = re.findall(r'"([^"]+\.whl)\[bench]"', source("about-install"))
+
+    assert given == wheel(tmp_path).name
+    assert "`pip wheel --no-deps .`" in source("about-install")
 
 
 # ---- executed ------------------------------------------------------------------------------------
@@ -163,6 +174,7 @@ def executed(machine: str, python: Python, folder: Path) -> dict[str, Outputs]:
         *map(str, (NOTEBOOK, home, folder / "executed.ipynb")),
         env={
             **COLAB,
+            "STANDIN_MEMORY": "process",
             **offline(environment, wheel(folder / "dist").parent),
             "HOME": str(home),
             "JUPYTER_PATH": str(folder / "jupyter"),
@@ -201,6 +213,15 @@ def check_chart(output: Outputs) -> None:
     assert len(colours) > 5000
 
 
+def check_healing(text: str, mesa: str) -> None:
+    """Moderngl alone is on the CPU, before and after a context on the GPU."""
+    alone = f"CPU  pixel #ff8000  {mesa}, llvmpipe "
+    first, ours, again = text.splitlines()
+    assert first.startswith(f"moderngl alone         {alone}")
+    assert ours == f"get_gpu_context()      GPU  pixel #ff8000  NVIDIA Corporation, {GPU}"
+    assert again.startswith(f"moderngl alone, again  {alone}")
+
+
 def measured(html: str) -> list[tuple[str, str]]:
     """The scenes and strategies of the bench's table, whose last column but one is the ratio."""
     words = re.sub(r"(<[^>]*>|\s)+", " ", html)
@@ -218,28 +239,22 @@ def test_on_colab_each_cell_shows_the_gpu(python: Python, mesa: str, tmp_path: P
 
     assert list(shown) == ["install", "picture", "doctor", "memory", "bench", "healing"]
     assert [name for name, output in shown.items() if output.stderr] == []
-    gpu = "NVIDIA Stand-in GPU 0/PCIe/SSE2"
-    assert shown["picture"].stdout.splitlines() == [
-        "strategy  egl",
-        "vendor    NVIDIA Corporation",
-        f"renderer  {gpu}",
-    ]
+    alone, ours = shown["picture"].stdout.splitlines()
+    assert alone.startswith("moderngl alone:    llvmpipe ")
+    assert ours == f"get_gpu_context(): {GPU} (NVIDIA Corporation) by egl"
     (picture,) = shown["picture"].pictures
     check_picture(picture)
-    assert f">GPU: {gpu} (NVIDIA Corporation) by egl, proven by pixels<" in shown["doctor"].html
-    assert shown["memory"].stdout == "before: 512 of 15360 MiB\nafter:  512 of 15360 MiB\n"
-    assert f">GPU: {gpu} (NVIDIA Corporation) by egl, " in shown["bench"].html
+    assert f">GPU: {GPU} (NVIDIA Corporation) by egl, proven by pixels<" in shown["doctor"].html
+    before, after = re.findall(r"(?:before:|after: ) (\d+) of 15360 MiB\n", shown["memory"].stdout)
+    assert 250 < int(after) - int(before) < 400  # 256 MiB are the picture.
+    assert f">GPU: {GPU} (NVIDIA Corporation) by egl, " in shown["bench"].html
     assert measured(shown["bench"].html) == [
         (scene, strategy)
         for scene in ("fill", "vertices", "transfer")
         for strategy in ("egl", "mesa")
     ]
     check_chart(shown["bench"])
-    alone = f"CPU  pixel #ff8000  {mesa}, llvmpipe "
-    first, ours, again = shown["healing"].stdout.splitlines()
-    assert first.startswith(f"moderngl alone         {alone}")
-    assert ours == f"get_gpu_context()      GPU  pixel #ff8000  NVIDIA Corporation, {gpu}"
-    assert again.startswith(f"moderngl alone, again  {alone}")
+    check_healing(shown["healing"].stdout, mesa)
 
 
 CLICK = "choose the menu Runtime > Change runtime type > T4 GPU"
@@ -250,11 +265,14 @@ def test_without_a_gpu_it_runs_and_says_what_to_click(
 ) -> None:
     shown = executed("no-nvidia", python, tmp_path)
 
-    assert [name for name, output in shown.items() if output.stderr] == ["picture", "healing"]
-    for name in ("picture", "healing"):
+    on_the_cpu = ["picture", "memory", "healing"]
+    assert [name for name, output in shown.items() if output.stderr] == on_the_cpu
+    for name in on_the_cpu:
         assert "SoftwareRenderingWarning: OpenGL renders on the CPU" in shown[name].stderr
         assert f"\n  fix: {CLICK}\n" in shown[name].stderr
-    assert shown["picture"].stdout.startswith(f"strategy  mesa\nvendor    {mesa}\n")
+    alone, ours = shown["picture"].stdout.splitlines()
+    assert alone.startswith("moderngl alone:    llvmpipe ")
+    assert ours == f"{alone.replace('moderngl alone:   ', 'get_gpu_context():')} ({mesa}) by mesa"
     (picture,) = shown["picture"].pictures
     check_picture(picture)
     assert ">software only: llvmpipe " in shown["doctor"].html
@@ -275,6 +293,50 @@ def test_without_a_gpu_it_runs_and_says_what_to_click(
         "get_gpu_context()      CPU  pixel #ff8000 ",
         "moderngl alone, again  CPU  pixel #ff8000 ",
     ]
+
+
+CELLS = """
+import gc
+import sys
+import moderngl
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+for cell in sys.argv[1:]:
+    shell.run_cell(cell).raise_error()
+contexts = [each for each in gc.get_objects() if isinstance(each, moderngl.Context)]
+alive = [each for each in contexts if not isinstance(each.mglo, moderngl.InvalidObject)]
+print("contexts:", len(contexts), "alive:", len(alive))
+"""
+
+
+def printed(python: Python, folder: Path, *names: str) -> list[str]:
+    """Run some cells in a process of their own on Colab; the lines that they print."""
+    env = {**COLAB, "HOME": str(folder), "STANDIN_MEMORY": "process"}
+    code = [source(name) for name in names]
+    noise = ["-W", "default"]  # of IPython's
+    return python("colab", CELLS, *code, env=env, options=noise).stdout.splitlines()
+
+
+def test_a_cell_may_come_first_after_a_restart(python: Python, mesa: str, tmp_path: Path) -> None:
+    before, after, of_memory = printed(python, tmp_path, "memory")
+    *healing, of_healing = printed(python, tmp_path, "healing")
+
+    assert before.startswith("before: ")
+    assert after.startswith("after:  ")
+    assert of_memory == "contexts: 1 alive: 0"
+    check_healing("\n".join(healing), mesa)
+    assert of_healing == "contexts: 2 alive: 0"
+
+
+def test_a_cell_that_runs_again_shows_the_same_and_leaves_no_context(
+    python: Python, tmp_path: Path
+) -> None:
+    *lines, contexts = printed(python, tmp_path, "picture", "picture")
+
+    assert len(lines) == 6
+    assert lines[:3] == lines[3:]
+    assert contexts.endswith(" alive: 0")
 
 
 # ---- what it installs ----------------------------------------------------------------------------
@@ -360,7 +422,7 @@ def test_it_installs_and_draws_beside_colabs_packages_and_changes_none(tmp_path:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "\nvendor    NVIDIA Corporation\n" in done.stdout
+    assert f"\nget_gpu_context(): {GPU} (NVIDIA Corporation) by egl\n" in done.stdout
     assert "size=960x540" in done.stdout
     after = installed(environment)
     assert {name: after.get(name) for name in before} == before, done.stdout + done.stderr

@@ -81,6 +81,15 @@ def test_every_page_of_the_navigation_is_there(site: Site) -> None:
         assert f"{name}.html" in site.pages["index.html"].links
 
 
+def test_a_page_says_in_which_language_it_is(site: Site) -> None:
+    said = {
+        name: re.findall(r"<html lang=\"([^\"]*)\"", (site.folder / name).read_text())
+        for name in ("index.html", "README.zh-CN.html")
+    }
+
+    assert said == {"index.html": ["en"], "README.zh-CN.html": ["zh-CN"]}
+
+
 def test_links_lead_to_what_is_there(site: Site) -> None:
     looked_at = 0
     for name, page in site.pages.items():

@@ -59,6 +59,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(inside, markdown)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Let a page in another language than the site's say so: its name has the language."""
+    language = re.fullmatch(r".*\.([a-z]{2}-[A-Z]{2})\.md", page.file.src_uri)
+    return (
+        output.replace('<html lang="en"', f'<html lang="{language[1]}"', 1) if language else output
+    )
+
+
 class Docstrings(griffe.Extension):
     """Sphinx's roles and literal blocks as Markdown; keywords of a TypedDict as arguments."""
 
