@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from moderngl_colab import _files, _kernel, _loader, _process, _trust
-from moderngl_colab._places import DIRECTORY_VARIABLE, VENDOR_LIBRARIES, Place, places
+from moderngl_colab._places import DIRECTORY_VARIABLE, VENDOR_LIBRARIES, Place, installed, places
 
 __all__ = [
     "DIRECTORY_VARIABLE",
@@ -73,6 +73,14 @@ class Userland(NamedTuple):
     nvml: str | None
     """The absolute path of ``libnvidia-ml.so.1`` of that version."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether both vendor libraries are there, with all that they need."""
+        return all(
+            library in self.libraries and not self.missing_siblings(library)
+            for library in VENDOR_LIBRARIES
+        )
+
     def missing_siblings(self, library: str) -> tuple[str, ...]:
         """File names that `library` (``"EGL"`` or ``"GLX"``) needs and that are nowhere."""
         return tuple(
@@ -119,8 +127,9 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
         root: the directory that stands for ``/``.
 
     Returns:
-        The first copy whose version equals the kernel module's, else the first one there is;
-        none in a process whose real and effective ids differ.
+        The first copy whose version equals the kernel module's, else the first one there is; in
+        place of one that is not whole, what ``install-driver`` fetched. None in a process whose
+        real and effective ids differ.
     """
     return _found(environ, root).userland if _process.may_steer_loader() else NONE
 
@@ -147,10 +156,25 @@ def exposed(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[E
 
 def _found(environ: Mapping[str, str], root: str) -> _Found:
     module = _kernel.version(root)
-    found = _search(places(environ, root, module), module)
+    found = _search(places(environ, root), module)
+    for place in installed(environ, module):
+        if found.userland.is_whole and module in (found.userland.version, None):
+            break
+        found = _instead(found, _search((place,), module))
     if found.exposed:  # What mends that need not change the directory itself.
         _search.cache_clear()
     return found
+
+
+def _instead(found: _Found, other: _Found) -> _Found:
+    """What was found, with the other one's userland if that is whole.
+
+    Parts of both would be in no folder that a variable could name to the loader.
+    """
+    userland = found.userland
+    if other.userland.is_whole:
+        userland = other.userland._replace(nvml=userland.nvml or other.userland.nvml)
+    return _Found(userland, (*found.copies, *other.copies), (*found.exposed, *other.exposed))
 
 
 @lru_cache(maxsize=4)

@@ -9,21 +9,32 @@ another version. So the directories are searched here, in this order:
 4. ``/usr/lib64-nvidia`` (Colab), ``/usr/local/nvidia/lib64`` and ``lib`` (GKE, Kaggle);
 5. the distribution's: multiarch, ``/usr/lib64``, ``nvidia/current`` (Debian's alternatives),
    ``/usr/lib/nvidia-*`` (Ubuntu until 18.04), ``/run/opengl-driver/lib`` (NixOS);
-6. ``/.singularity.d/libs`` (Apptainer ``--nv``);
-7. what ``install-driver`` fetched for the kernel module that runs now.
+6. ``/.singularity.d/libs`` (Apptainer ``--nv``).
+
+Where these hold no whole driver of the kernel module's version, what ``install-driver`` fetched for
+it is taken instead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from moderngl_colab import _files, _kernel, _loader
 
-__all__ = ["DIRECTORY_VARIABLE", "VENDOR_LIBRARIES", "Place", "kept", "places", "store"]
+__all__ = [
+    "DIRECTORY_VARIABLE",
+    "VENDOR_LIBRARIES",
+    "Place",
+    "installed",
+    "kept",
+    "places",
+    "store",
+]
 
 DIRECTORY_VARIABLE = "MODERNGL_COLAB_DRIVER_DIR"
 
@@ -42,19 +53,33 @@ class Place(NamedTuple):
     """Whether this process's own loader takes whatever is in it."""
 
 
-def places(environ: Mapping[str, str], root: str, module: str | None) -> tuple[Place, ...]:
+def places(environ: Mapping[str, str], root: str) -> tuple[Place, ...]:
     """The directories there are, in the order of the search.
 
     Arguments:
-        environ: where the variables are read.
+        environ: where the two variables are read.
         root: the directory that stands for ``/``.
-        module: the version of the kernel module.
     """
     cached = tuple(_from_the_cache(root))
     loaders = {*_loader.searched(root), *cached}
-    changed = {path: _changed(path) for path in _directories(environ, root, cached, module)}
+    changed = {path: _changed(path) for path in _directories(environ, root, cached)}
     return tuple(
         Place(path, when, path in loaders) for path, when in changed.items() if when is not None
+    )
+
+
+def installed(environ: Mapping[str, str], module: str | None) -> tuple[Place, ...]:
+    """The folders of what ``install-driver`` keeps for a kernel module, if there are any.
+
+    Arguments:
+        environ: where the home folder is read.
+        module: its version; None where nobody tells it, and then any will do.
+    """
+    folder, ending = store(environ), f"-{os.uname().machine}"
+    versions = kept(environ) if module is None else (module,)
+    paths = [os.path.join(folder, version + ending) for version in versions if folder is not None]
+    return tuple(
+        Place(path, when, loaders=False) for path in paths if (when := _changed(path)) is not None
     )
 
 
@@ -67,10 +92,19 @@ def store(environ: Mapping[str, str]) -> str | None:
     Returns:
         None for a user without a home.
     """
-    home, data = environ.get("HOME", ""), environ.get(_DATA_HOME, "")
+    data = environ.get(_DATA_HOME, "")
     if not os.path.isabs(data):
+        home = environ.get("HOME") or _home()
         data = os.path.join(home, ".local/share") if os.path.isabs(home) else ""
     return os.path.join(data, "moderngl_colab/driver") if data else None
+
+
+def _home() -> str:
+    """This user's home by the password database, as a login would set it; nothing without one."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def kept(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -81,9 +115,7 @@ def kept(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(version for version in versions if _kernel.is_version(version))
 
 
-def _directories(
-    environ: Mapping[str, str], root: str, cached: tuple[str, ...], module: str | None
-) -> Iterator[str]:
+def _directories(environ: Mapping[str, str], root: str, cached: tuple[str, ...]) -> Iterator[str]:
     if own := environ.get(DIRECTORY_VARIABLE):
         # A relative one, in a folder that is gone; or none that could be a path.
         with contextlib.suppress(OSError, ValueError):
@@ -104,8 +136,6 @@ def _directories(
         ".singularity.d/libs",
     )
     yield from (os.path.join(root, name) for name in known)
-    if module is not None and (kept := store(environ)) is not None:
-        yield os.path.join(kept, f"{module}-{os.uname().machine}")
 
 
 def _from_the_cache(root: str) -> Iterator[str]:

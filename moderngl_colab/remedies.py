@@ -178,9 +178,9 @@ def let_in(machine: Machine, node: Node) -> str:
     return _by_root(f"{made}usermod -aG {group} YOUR_NAME; then log in again")
 
 
-def agree(machine: Machine) -> str:
-    """What brings both halves of the driver to one version."""
-    cure = give_graphics(machine)
+def agree(machine: Machine, nvml: bool = False) -> str:
+    """What brings both halves of the driver to one version, or NVML alone, if that is wrong."""
+    cure = give_nvml(machine) if nvml else give_graphics(machine)
     # After an upgrade the old module stays loaded. No container can reboot its host.
     upgraded = machine.platform in ("host", "slurm")
     return f"reboot if the driver was upgraded just now, else {cure}" if upgraded else cure

@@ -157,6 +157,56 @@ def test_siblings_of_another_directory_are_found(disk: Disk) -> None:
     assert disk.find().missing_siblings("EGL") == ()
 
 
+STORE = f"home/.local/share/moderngl_colab/driver/{NEW}-{os.uname().machine}"
+
+
+@pytest.mark.parametrize(
+    ("of_the_system", "version", "taken"),
+    [
+        ("EGL GLX siblings ml", NEW, MULTIARCH),
+        ("ml", NEW, STORE),
+        ("GLX siblings ml", NEW, STORE),
+        ("EGL GLX", NEW, STORE),
+        ("EGL GLX siblings ml", OLD, STORE),
+    ],
+)
+def test_what_was_installed_is_taken_whole_where_the_systems_is_not(
+    disk: Disk, of_the_system: str, version: str, taken: str
+) -> None:
+    disk.kernel(LINE)
+    disk.driver(MULTIARCH, version, of_the_system)
+    disk.driver(STORE, parts="EGL GLX siblings")
+
+    found = disk.find(HOME=str(disk.root / "home"))
+
+    libraries = (*found.libraries.values(), *found.siblings.values())
+    assert {str(Path(path).parent.relative_to(disk.root)) for path in libraries} == {taken}
+    assert (found.version, found.is_whole) == (NEW, True)
+    if version == NEW and "ml" in of_the_system:
+        assert found.nvml == str(disk.root / MULTIARCH / f"libnvidia-ml.so.{NEW}")
+
+
+def test_what_was_installed_for_another_module_is_ignored(disk: Disk) -> None:
+    disk.kernel(LINE.replace(NEW, OLD))
+    disk.driver(STORE)
+
+    assert disk.find(HOME=str(disk.root / "home")).libraries == {}
+
+
+def test_where_nobody_tells_the_modules_version_what_was_installed_is_taken(disk: Disk) -> None:
+    disk.driver(STORE)
+
+    assert disk.find(HOME=str(disk.root / "home")).version == NEW
+
+
+def test_what_was_installed_and_is_not_whole_is_not_taken(disk: Disk) -> None:
+    disk.kernel(LINE)
+    disk.driver(MULTIARCH, parts="GLX siblings")
+    disk.driver(STORE, parts="EGL GLX")
+
+    assert [*disk.find(HOME=str(disk.root / "home")).libraries] == ["GLX"]
+
+
 def test_siblings_of_another_version_are_none(disk: Disk) -> None:
     disk.driver(MULTIARCH, NEW, "EGL GLX")
     disk.driver("usr/local/nvidia/lib64", OLD, "siblings")

@@ -267,7 +267,8 @@ CASES: dict[str, tuple[Machine, Finding]] = {
                 f"{EGL_PATH}: {NEW}",
                 f"{GLX_PATH}: {NEW}",
             ),
-            f"reboot if the driver was upgraded just now, else {INSTALL}",
+            "reboot if the driver was upgraded just now, else install libnvidia-ml.so.1 of exactly "
+            "the kernel module's version, from its packages",
         ),
     ),
     "userland-absent": (

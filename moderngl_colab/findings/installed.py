@@ -23,5 +23,7 @@ def userland_outdated(machine: Machine) -> Finding | None:
         f"what install-driver fetched ({' and '.join(kept)}) is ignored: the kernel module is "
         f"{module.version}",
         (f"{module.path}: {module.version}", *(f"kept: {version}" for version in kept)),
-        remedies.install_driver(machine) if wanted else remedies.forget_driver(machine, kept[0]),
+        remedies.install_driver(machine)
+        if wanted
+        else remedies.forget_driver(machine, " ".join(kept)),
     )

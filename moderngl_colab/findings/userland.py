@@ -79,7 +79,7 @@ def _nvml_mismatch(machine: Machine) -> Finding | None:
         Severity.ERROR,
         f"kernel module {version} and NVML's library are of different versions",
         (str(nvml), f"NVML: {machine.userland.nvml}", *_module(machine), *_copies(machine)),
-        remedies.agree(machine),
+        remedies.agree(machine, nvml=machine.userland.version is not None),
     )
 
 
