@@ -7,18 +7,51 @@ whole; and docs/gpu-results.md is what is made of the results that are kept.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gpu import page, results
+from gpu import test_bench as gpu_bench
+from gpu.patience import MOST_HANGS, Patience
+from gpu.test_process import too_much
 
 from rig import machines
 
 SUITE = Path(__file__).parent / "gpu"
 PYTEST = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+CUDA = """
+#include <stdlib.h>
+#include <string.h>
+
+int cuInit(unsigned flags) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return visible && !*visible ? 100 : 0;
+}
+
+int cuDeviceGetCount(int *count) { *count = 1; return 0; }
+
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+
+int cuDeviceGetUuid(void *uuid, int device) {
+    memcpy(uuid, "\\x57\\xa2\\xd1\\0\\x0c\\x01\\x4a\\xb0\\x9e\\x11\\0\\0\\x5e\\xed\\0\\0", 16);
+    ((char *)uuid)[3] = NUMBER;
+    return 0;
+}
+"""
+CUT = """
+import pathlib, subprocess, sys, time
+folder = pathlib.Path(sys.argv[1])
+run = subprocess.Popen([sys.executable, *sys.argv[2:]])
+while run.poll() is None and not list(folder.glob("*.json")):
+    time.sleep(0.02)
+run.terminate()
+sys.exit(run.wait())
+"""
 FOUR = {"STANDIN_GPUS": "4", "STANDIN_ORDER": "reverse", "STANDIN_FASTEST": "2,0,3,1"}
 
 WITHOUT_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -67,11 +100,31 @@ def suite(python: Any, tmp_path: Path) -> Callable[..., Ran]:
     return run
 
 
-def test_on_a_machine_with_the_driver_every_claim_holds(suite: Callable[..., Ran]) -> None:
-    ran = suite("colab-no-path", env={"STANDIN_MEMORY": "process"})
+@pytest.fixture
+def libcuda(tmp_path: Path) -> Callable[[int], dict[str, str]]:
+    """A stand-in for libcuda that lists a GPU by its number, as the environment that has it."""
+
+    def make(number: int) -> dict[str, str]:
+        library = tmp_path / "libcuda.so.1"
+        source = tmp_path / "cuda.c"
+        source.write_text(CUDA)
+        compiler = ["cc", "-shared", "-fPIC", f"-DNUMBER={number}", "-o", str(library), str(source)]
+        subprocess.run(compiler, check=True)
+        return {"LD_LIBRARY_PATH": str(tmp_path)}
+
+    return make
+
+
+def test_on_a_machine_with_the_driver_every_claim_holds(
+    suite: Callable[..., Ran], libcuda: Callable[[int], dict[str, str]]
+) -> None:
+    # A user's name that is one of our words damages nothing; nor do choices of the user's.
+    user = {"USER": "context", "GLCONTEXT_DEVICE_INDEX": "1", "MODERNGL_COLAB_STRATEGIES": "mesa"}
+    ran = suite("colab-no-path", env={"STANDIN_MEMORY": "process"} | user | libcuda(0))
 
     assert ran.named("passed") == set(page.claims()), ran.text
     assert {outcome for outcome, _ in ran.outcomes.values()} == {"passed"}
+    assert page.proven(ran.result) == set(page.claims())
     assert ran.status == 0
     result = ran.result
     assert (result.driver, result.gpu, result.gpus) == ("550.54.15", "NVIDIA Stand-in GPU 0", 1)
@@ -90,21 +143,26 @@ def test_on_a_machine_with_the_driver_every_claim_holds(suite: Callable[..., Ran
 def test_of_four_gpus_each_is_told_from_the_others(suite: Callable[..., Ran]) -> None:
     ran = suite("container-graphics", str(SUITE / "test_devices.py"), env=FOUR)
 
-    assert {outcome for outcome, _ in ran.outcomes.values()} == {"passed"}, ran.text
+    assert ran.named("failed") == set(), ran.text
+    assert ran.named("skipped") == {"test_egls_ordinals_are_cudas"}  # Nothing is libcuda here.
     figures = {figure.name: figure.value for figure in ran.result.tests[0].figures}
     assert (ran.result.gpus, figures["devices of NVIDIA"]) == (4, 4)
 
 
-def test_with_a_driver_that_is_not_as_claimed_every_test_fails(suite: Callable[..., Ran]) -> None:
+def test_with_a_driver_that_is_not_as_claimed_every_test_fails(
+    suite: Callable[..., Ran], libcuda: Callable[[int], dict[str, str]]
+) -> None:
     faults = "mesa-vendor,glx-mesa-vendor,nonsense,blank"
+    env = {"STANDIN_GPUS": "4", "STANDIN_FAULT": faults}
 
-    ran = suite("container-graphics", env={"STANDIN_GPUS": "4", "STANDIN_FAULT": faults})
+    ran = suite("container-graphics", env=env | libcuda(0))
 
     assert ran.status == 1
     assert ran.named("failed") == set(page.claims()), ran.text
     # Without a GPU there is nothing that a driver could do wrong.
     assert [name for name, (what, _) in ran.outcomes.items() if what == "passed"] == [
         "test_egls_ordinals_follow_the_variable[empty]",
+        "test_egls_ordinals_are_cudas[empty]",
         "test_a_context_is_on_the_gpu_that_the_variable_gives[empty]",
     ]
     why = ran.outcomes["test_nvidias_glx_serves_over_a_display_that_lets_in_nobody_else"][1]
@@ -129,11 +187,126 @@ def test_a_driver_whose_ordinals_are_not_cudas_fails(suite: Callable[..., Ran]) 
     }
 
 
+def test_a_gpu_that_is_not_cudas_fails(
+    suite: Callable[..., Ran], libcuda: Callable[[int], dict[str, str]]
+) -> None:
+    name = "test_egls_ordinals_are_cudas"
+
+    ran = suite("container-graphics", f"{SUITE / 'test_devices.py'}::{name}", env=libcuda(1))
+
+    assert {test: outcome for test, (outcome, _) in ran.outcomes.items()} == {
+        f"{name}[unset]": "failed",
+        f"{name}[0]": "failed",
+        f"{name}[a UUID]": "failed",
+        f"{name}[empty]": "passed",
+    }
+
+
+def test_contexts_that_are_kept_are_seen(python: Any) -> None:
+    code = "from gpu import programs; import json; print(json.dumps(programs.cycles('egl', 1)))"
+    done = python(
+        "colab-no-path", code, env={"STANDIN_MEMORY": "process", "PYTHONPATH": str(SUITE.parent)}
+    )
+    seen = json.loads(done.stdout)
+
+    # A quick run makes ten, and in this one eight are live.
+    assert "GPU memory of this process" in too_much(seen["kept"], {})
+    assert too_much(seen["grown"], seen["kept"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("mesa", "ratio", "ends", "why"),
+    [
+        ({"outcome": "failed"}, None, pytest.skip.Exception, "to compare with: Mesa: no screen"),
+        ({"software": False}, 9.0, pytest.skip.Exception, "not draw on the processor here: zink"),
+        ({}, 1.9, AssertionError, "1.9 > 2"),
+    ],
+)
+def test_a_gpu_is_compared_with_a_mesa_that_draws_on_the_processor(
+    mesa: dict[str, Any], ratio: float | None, ends: type[BaseException], why: str
+) -> None:
+    usual: dict[str, Any] = {
+        "strategy": "mesa",
+        "outcome": "measured",
+        "reason": "no screen",
+        "renderer": "zink",
+    }
+    usual |= dict.fromkeys((*gpu_bench.MEMORY, "first_context_seconds"))
+    slow = {"scene": "fill", "ratio_to_mesa": ratio}
+    rows = {
+        "mesa": {**usual, "software": True, "measurements": []} | mesa,
+        "egl": {"outcome": "measured", "measurements": [slow]},
+    }
+
+    with pytest.raises(ends, match=why):
+        gpu_bench.test_the_gpu_draws_faster_than_mesa(rows, lambda *_: None, quick=False)
+
+
 def test_a_driver_of_whose_memory_nothing_is_used_fails(suite: Callable[..., Ran]) -> None:
     # Without STANDIN_MEMORY, NVML tells the same figures whatever is drawn.
     ran = suite("colab-no-path", str(SUITE / "test_process.py"), "-k", "gpus_memory")
 
     assert ran.named("failed") == {"test_what_is_drawn_into_is_seen_in_the_gpus_memory"}
+
+
+def test_where_nvml_is_silent_what_hangs_on_it_is_skipped(suite: Callable[..., Ran]) -> None:
+    env = {"STANDIN_FAULT": "nvml-refuses"}
+
+    ran = suite("colab-no-path", str(SUITE / "test_process.py"), env=env)
+
+    assert ran.named("passed") == {
+        "test_a_forked_child_is_told_and_a_spawned_one_renders",
+        "test_a_child_that_was_forked_early_renders",
+    }
+    assert ran.named("failed") == set(), ran.text
+
+
+def test_a_run_in_parts_loses_nothing(suite: Callable[..., Ran]) -> None:
+    devices, glx = (str(SUITE / f"test_{name}.py") for name in ("devices", "glx"))
+    before = suite("container-graphics", devices, "-k", "nvmls").result
+
+    both = suite("container-graphics", devices, glx, "--gpu-limit", "0")
+
+    (passed,) = before.tests
+    assert passed.outcome == "passed"
+    assert both.result.tests[0] == passed
+    others = [what for name, what in both.outcomes.items() if name != passed.test]
+    reason = "not run to its end: the time of --gpu-limit is used up"
+    assert set(others) == {("skipped", reason)}
+
+
+def test_a_run_that_is_cut_off_keeps_what_it_has(python: Any, tmp_path: Path) -> None:
+    hidden = "test_a_context_is_on_the_gpu_that_the_variable_gives[empty]"
+    hanging = "test_direct_egl_opens_the_driver_in_its_own_place"
+    tests = [f"{SUITE / 'test_devices.py'}::{hidden}", f"{SUITE / 'test_egl.py'}::{hanging}"]
+    options = ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner"), "--gpu-quick"]
+    folder = tmp_path / "results"
+    command = ["-c", PYTEST, *options, "--gpu-results", str(folder), *tests]
+
+    done = python(
+        "container-graphics", CUT, str(folder), *command,
+        env=WITHOUT_PLUGINS | {"STANDIN_FAULT": "hang"}, check=False,
+    )  # fmt: skip
+
+    assert done.survivors == ()
+    assert done.returncode == pytest.ExitCode.INTERRUPTED, done.stdout
+    (path,) = folder.iterdir()
+    tested = [(test.test, test.outcome) for test in results.load(path).tests]
+    assert (hidden, "passed") in tested
+    assert (hanging, "passed") not in tested
+
+
+def test_what_hangs_is_ended_with_all_that_it_started_and_twice_is_enough() -> None:
+    patience = Patience()
+    # It holds the pipe's end, too.
+    argv = ["sh", "-c", "sleep 1000 & echo $!; wait"]
+
+    for _ in range(MOST_HANGS):
+        assert patience.lost() is None
+        with pytest.raises(pytest.fail.Exception, match=r"^it did not end within 0\.2 s, and was"):
+            patience.run(argv, dict(os.environ), 0.2)
+
+    assert patience.lost() == "not run: 2 programs hung before, and each costs minutes"
 
 
 def test_what_a_machine_cannot_show_is_skipped_with_the_reason(suite: Callable[..., Ran]) -> None:
@@ -162,7 +335,8 @@ def test_what_a_machine_cannot_show_is_skipped_with_the_reason(suite: Callable[.
         (
             "no-libegl",
             "test_a_missing_icd_is_no_obstacle",
-            "the loader does not find libEGL.so.1",
+            "libEGL.so.1 cannot be opened: libEGL.so.1: cannot open shared object file: No such "
+            "file or directory",
         ),
     ],
 )
@@ -220,35 +394,65 @@ def a_result(**fields: Any) -> results.Result:
     usual |= {"date": "2026-01-02T03:04:05+00:00", "driver": "550.54.15", "gpu": "Tesla T4"}
     usual["tests"] = (
         results.Tested(*skipped, "skipped", "no Mesa", ()),
-        results.Tested(f"{passed[0]}[a case]", passed[1], "passed", None, figures),
+        results.Tested(*passed, "passed", None, figures),
     )
     return results.Result(**usual | fields)
 
 
 def written(folder: Path, result: results.Result) -> Path:
     """A result as a file."""
-    return results.save(results.to_dict(result), folder)
+    return results.save(result, folder)
 
 
 def test_the_page_is_what_is_made_of_the_results_that_are_kept() -> None:
     assert page.PAGE.read_text() == page.render(page.kept())
 
 
-def test_the_page_says_which_claims_were_never_run_and_what_came_of_the_others() -> None:
+def test_the_page_says_what_is_not_proven_and_what_came_of_the_rest() -> None:
     skipped, passed, *others = page.claims().values()
 
     text = page.render([a_result()])
 
-    never = text.partition("## Never run on a GPU\n\n")[2].partition("\n\n")[0]
-    assert never.splitlines() == [f"- {claim}" for claim in (skipped, *others)]
-    assert "No claim has been run" not in text
+    missing = text.partition("## Not proven on a GPU\n\n")[2].partition("\n\n")[0]
+    assert missing.splitlines() == [f"- {claim}" for claim in (skipped, *others)]
+    assert "Nothing has been run" not in text
+    assert "## Failed" not in text
     assert "## Driver 550.54.15: Tesla T4\n\n2026-01-02: 1 passed, 1 skipped. GPUs: 1; " in text
     assert f"| {skipped} | skipped: no Mesa |  |" in text
     assert (
-        f"| {passed} [a case] | passed | first context: 0.0123 s; triangles: 1,234,567 triangles/s;"
+        f"| {passed} | passed | first context: 0.0123 s; triangles: 1,234,567 triangles/s;"
         " seen: yes; vendor: A\\|B |"
     ) in text
-    assert "- " not in page.render([]).partition("No claim has been run on a physical GPU yet:")[0]
+    assert "- " not in page.render([]).partition("Nothing has been run on a physical GPU yet:")[0]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_proven"),
+    [
+        ("passed passed passed passed", True),
+        ("passed skipped skipped skipped", True),
+        ("skipped skipped skipped skipped", False),
+        ("passed passed failed passed", False),
+        ("passed passed passed", False),
+    ],
+)
+def test_a_claim_is_proven_where_no_case_failed_none_is_missing_and_one_passed(
+    outcomes: str, is_proven: bool
+) -> None:
+    name = "test_egls_ordinals_are_cudas"
+    claim = page.claims()[name]
+    cases = ("unset", "0", "a UUID", "empty")
+    tests = tuple(
+        results.Tested(f"{name}[{case}]", claim, outcome, "why" * (outcome != "passed") or None, ())
+        for case, outcome in zip(cases, outcomes.split(), strict=False)
+    )
+
+    text = page.render([a_result(tests=tests)])
+
+    assert page.cases()[name] == {f"{name}[{case}]" for case in cases}
+    assert (f"\n- {claim}\n" not in text) == is_proven
+    failed = f"## Failed on a GPU\n\n- 550.54.15: {claim} `{name}[a UUID]`: why\n\n"
+    assert (failed in text) == ("failed" in outcomes)
 
 
 def test_of_each_driver_the_last_result_is_kept(tmp_path: Path) -> None:
@@ -265,6 +469,41 @@ def test_of_each_driver_the_last_result_is_kept(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"a later result of driver 550\.54\.15 is kept"):
         page.keep(written(tmp_path / "0", old), kept)
+
+
+def test_parts_of_one_result_are_put_together_and_a_lesser_result_is_refused(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "kept"
+    skipped, passed = a_result().tests
+    lost = results.Tested(passed.test, passed.claim, "skipped", "no time", ())
+    parts = (
+        a_result(tests=(passed,), date="2026-01-01"),
+        a_result(tests=(skipped, lost), date="2026-01-02"),
+    )
+    for number, part in enumerate(parts):
+        page.keep(written(tmp_path / str(number), part), kept)
+
+    whole = a_result(tests=(passed, skipped), date="2026-01-02")
+    assert page.kept(kept) == [whole]
+    lesser = a_result(tests=(skipped,), date="2026-02-01", python="3.14.0")
+    path = written(tmp_path / "lesser", lesser)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: what is kept proves more: ")):
+        page.keep(path, kept)
+    assert page.kept(kept) == [whole]
+
+
+def test_what_another_run_has_left_is_not_written_over(tmp_path: Path) -> None:
+    one, other = a_result(), a_result(python="3.14.0")
+    unreadable = tmp_path / "550.54.15-Tesla-T4.json"
+    unreadable.write_text("{")
+
+    paths = [results.add(each, tmp_path) for each in (one, other, one, other)]
+
+    names = [path.name.removeprefix("550.54.15-Tesla-T4") for path in paths]
+    assert names == ["-2.json", "-3.json", "-2.json", "-3.json"]
+    assert unreadable.read_text() == "{"
+    assert [results.load(path) for path in paths[:2]] == [one, other]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
     python tests/gpu/page.py [FILE.json ...]
 
-Files that a run of tests/gpu has written are taken into tests/gpu/kept first; of each driver the
-last result is kept. Those of the test rig's stand-in for NVIDIA's driver, and quick ones, are
-refused: they prove nothing.
+Files that a run of tests/gpu has written are taken into tests/gpu/kept first: parts of one result
+are put together, and of each driver the last result is kept, unless it proves less. Those of the
+test rig's stand-in for NVIDIA's driver, and quick ones, are refused: they prove nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:  # It is a program, too.
@@ -21,7 +22,7 @@ if str(HERE.parent) not in sys.path:  # It is a program, too.
 
 from gpu import results  # noqa: E402
 
-__all__ = ["KEPT", "PAGE", "claims", "keep", "kept", "render"]
+__all__ = ["KEPT", "PAGE", "cases", "claims", "keep", "kept", "proven", "render"]
 
 KEPT = HERE / "kept"
 PAGE = HERE.parent.parent / "docs" / "gpu-results.md"
@@ -35,22 +36,35 @@ What is claimed of NVIDIA's drivers has a test in `tests/gpu`, which runs where 
 python -m pytest tests/gpu
 ```
 
-It installs nothing, skips what a machine cannot show, and writes one JSON file with every figure,
-without host, user and UUIDs. How to run it on a machine without network is said at the head of
-`tests/gpu/__init__.py`. This page is made of such files by `python tests/gpu/page.py FILE`, and
-holds the last one of each driver; no figure on it is written by hand. Results of the simulated
-machines are refused.
+It installs nothing, skips what a machine cannot show, and keeps every outcome and every figure in
+one JSON file, without host, user and UUIDs. How to run it on a machine without network, and in
+parts, is said at the head of `tests/gpu/__init__.py`. This page is made of such files by
+`python tests/gpu/page.py FILE`, and holds the last one of each driver, unless it proves less than
+the one before; no figure on it is written by hand. Results of the simulated machines are refused.
+A claim is proven where each of its cases passed, or was skipped, and one passed at least.
 """
 
 
 def claims() -> dict[str, str]:
     """What each test of the suite claims, by its name, in the suite's order."""
-    found = {}
+    return {name: " ".join((test.__doc__ or "").split()) for name, test in _tests()}
+
+
+def cases() -> dict[str, set[str]]:
+    """The cases of each test by its name; of one without cases its name alone."""
+    found: dict[str, set[str]] = {}
+    for name, test in _tests():
+        marks = getattr(test, "pytestmark", ())
+        words = [mark.args[1] for mark in marks if mark.name == "parametrize"]
+        found[name] = {f"{name}[{word}]" for word in words[0]} if words else {name}
+    return found
+
+
+def _tests() -> Iterator[tuple[str, Any]]:
     for path in sorted(HERE.glob("test_*.py")):
         for name, value in vars(import_module(f"gpu.{path.stem}")).items():
             if name.startswith("test_"):
-                found[name] = " ".join(value.__doc__.split())
-    return found
+                yield name, value
 
 
 def kept(folder: Path = KEPT) -> list[results.Result]:
@@ -73,22 +87,41 @@ def keep(path: Path, folder: Path = KEPT) -> Path:
 
     Raises:
         OSError: it cannot be read, or kept.
-        ValueError: it is no result, or proves nothing, or is older than what is kept.
+        ValueError: it is no result, or proves nothing, or is older than what is kept, or proves
+            less.
     """
     result = _proof(path)
     others = [other for other in folder.glob("*.json") if _proof(other).driver == result.driver]
-    if any(_proof(other).date > result.date for other in others):
-        raise ValueError(f"{path}: a later result of driver {result.driver} is kept")
-    target = results.save(results.to_dict(result), folder)
+    for before in map(_proof, others):
+        if results.same(before, result):
+            parts = sorted((before, result), key=lambda part: part.date)
+            result = results.merged(*parts)
+        elif before.date > result.date:
+            raise ValueError(f"{path}: a later result of driver {result.driver} is kept")
+        elif lost := proven(before) - proven(result):
+            raise ValueError(f"{path}: what is kept proves more: {', '.join(sorted(lost))}")
+    target = results.save(result, folder)
     for other in others:
         if other != target:
             other.unlink()
     return target
 
 
+def proven(result: results.Result) -> set[str]:
+    """The tests whose claims a result proves: every case is there, none failed, one passed."""
+    outcomes = {test.test: test.outcome for test in result.tests}
+    found = set()
+    for name, each in cases().items():
+        seen = {outcomes.get(case, "failed") for case in each}
+        if "passed" in seen and "failed" not in seen:
+            found.add(name)
+    return found
+
+
 def render(shown: Sequence[results.Result]) -> str:
     """The page, of these results."""
-    return "\n".join((_HEAD, *_unproven(shown), *(line for each in shown for line in _run(each))))
+    lines = (line for each in shown for line in _run(each))
+    return "\n".join((_HEAD, *_failed(shown), *_unproven(shown), *lines))
 
 
 def _proof(path: Path) -> results.Result:
@@ -104,15 +137,26 @@ def _newest(result: results.Result) -> list[int]:
     return [int(part) for part in result.driver.split(".") if part.isdecimal()]
 
 
+def _failed(shown: Sequence[results.Result]) -> Iterator[str]:
+    failed = [
+        f"- {result.driver}: {test.claim} `{test.test}`: {test.reason}"
+        for result in shown
+        for test in result.tests
+        if test.outcome == "failed"
+    ]
+    if failed:
+        yield from ("## Failed on a GPU\n", *failed, "")
+
+
 def _unproven(shown: Sequence[results.Result]) -> Iterator[str]:
-    run = {_function(test) for each in shown for test in each.tests if test.outcome != "skipped"}
-    missing = [claim for name, claim in claims().items() if name not in run]
-    yield "## Never run on a GPU\n"
+    known = {name for each in shown for name in proven(each)}
+    missing = [claim for name, claim in claims().items() if name not in known]
+    yield "## Not proven on a GPU\n"
     if not missing:
-        yield "Every claim has been run on a GPU.\n"
+        yield "Every claim has been proven on a GPU.\n"
         return
-    if not run:
-        yield "No claim has been run on a physical GPU yet:\n"
+    if not shown:
+        yield "Nothing has been run on a physical GPU yet:\n"
     yield from (f"- {claim}" for claim in missing)
     yield ""
 
@@ -132,7 +176,8 @@ def _run(result: results.Result) -> Iterator[str]:
     )
     yield "| claim | outcome | figures |"
     yield "| --- | --- | --- |"
-    for test in result.tests:
+    order = {name: place for place, name in enumerate(claims())}
+    for test in sorted(result.tests, key=lambda test: order.get(_function(test), len(order))):
         case = test.test.removeprefix(_function(test))
         outcome = test.outcome if test.reason is None else f"{test.outcome}: {test.reason}"
         figures = "; ".join(map(_figure, test.figures))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import json
 import multiprocessing
@@ -21,6 +22,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import moderngl
 
@@ -31,7 +33,15 @@ from moderngl_colab.strategies.egl import listed, open_libegl
 MIB = 1 << 20
 WARM_UP = 10
 """How many cycles come before the first look."""
+LIVE = 8
+"""How many contexts there are at once, to see what one takes."""
+_NOBODY = frozenset(
+    {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENOENT}
+    | {errno.EAFNOSUPPORT}
+)
 _FORK_TIMEOUT = 60  # seconds
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_SOFTWARE = "EGL_MESA_device_software"
 
 Answer = dict[str, Any]
 
@@ -57,10 +67,14 @@ def pixel(context: moderngl.Context, colour: tuple[int, int, int] = (255, 127, 0
     return "right" if seen == colour else f"wrong: {seen}, not {colour}"
 
 
-def raw() -> moderngl.Context:
-    """A context of moderngl's own."""
-    settings: Any = {"backend": "egl"}  # the stubs take every setting for a dictionary
-    return moderngl.create_context(standalone=True, **settings)
+def raw(device: int = 0) -> moderngl.Context:
+    """A context of moderngl's own, on an EGL device.
+
+    Its libraries are named: where they come by LD_LIBRARY_PATH, it does not find their names.
+    """
+    # The stubs take every setting for a dictionary.
+    settings: Any = {"libgl": "libGL.so.1", "libegl": "libEGL.so.1", "device_index": device}
+    return moderngl.create_context(standalone=True, **settings | {"backend": "egl"})
 
 
 def mapped(name: str) -> str | None:
@@ -76,6 +90,7 @@ def about(context: moderngl.Context) -> Answer:
     facts = ("strategy", "vendor", "renderer", "version", "seconds", "cuda_device", "gpu_uuid")
     library = mapped("libGLX_nvidia" if info.strategy == "glx" else "libEGL_nvidia")
     told = {name: getattr(info, name) for name in facts}
+    told["gpu"] = info.gpu and info.gpu.name
     return told | {"pixel": pixel(context), "library": library}
 
 
@@ -101,6 +116,39 @@ def refused() -> Answer:
     return {"causes": None}
 
 
+def unopened(*names: str) -> dict[str, str]:
+    """Which of these libraries cannot be opened, with the loader's words."""
+    found = {}
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError as error:
+            found[name] = str(error)
+    return found
+
+
+def cuda() -> list[str] | None:
+    """The UUIDs of CUDA's devices in the order of their ordinals; None without libcuda."""
+    beside = Path(next(iter(_driver.find().libraries.values()), "")).parent / "libcuda.so.1"
+    names = ("libcuda.so.1", str(beside))
+    closed = unopened(*names)
+    if (name := next((name for name in names if name not in closed), None)) is None:
+        return None
+    driver = ctypes.CDLL(name)
+    if (code := driver.cuInit(0)) == _NO_DEVICE:
+        return []
+    count, device, uuid = ctypes.c_int(), ctypes.c_int(), (ctypes.c_ubyte * 16)()
+    codes = [code, driver.cuDeviceGetCount(ctypes.byref(count))]
+    found = []
+    for ordinal in range(count.value):
+        codes.append(driver.cuDeviceGet(ctypes.byref(device), ordinal))
+        codes.append(driver.cuDeviceGetUuid(ctypes.byref(uuid), device))
+        found.append(f"GPU-{UUID(bytes=bytes(uuid))}")
+    if any(codes):
+        raise RuntimeError(f"CUDA: its calls gave {codes}")
+    return found
+
+
 def other() -> Answer:
     """A context of moderngl's own."""
     made = raw()
@@ -124,11 +172,14 @@ def healed(icd: str | None) -> Answer:
         icd: the vendor it knows instead, and has drawn with; None for none at all.
     """
     os.environ[_glvnd.FILENAMES_VARIABLE] = icd or os.devnull
-    before = None if icd is None else raw()
-    vendor = None if before is None else before.info["GL_VENDOR"]
-    devices = 0
+    known: tuple[_egl.Device, ...] = ()
     with contextlib.suppress(_egl.EGLError):  # Without a vendor it may refuse.
-        devices = sum(device.is_nvidia for device in _egl.LibEGL().devices())
+        known = _egl.LibEGL().devices()
+    # Mesa may have a GPU, too, and it may be NVIDIA's.
+    software = next((d.number for d in known if _SOFTWARE in d.extensions), 0)
+    before = None if icd is None else raw(software)
+    vendor = None if before is None else before.info["GL_VENDOR"]
+    devices = sum(device.is_nvidia for device in known)
     del os.environ[_glvnd.FILENAMES_VARIABLE]
     made = ours("egl")
     answer = about(made) | {"before": vendor, "devices before": devices}
@@ -169,7 +220,7 @@ def _let_in(family: int, address: Any) -> str:
         try:
             connection.connect(address)
         except OSError as error:
-            return f"nobody listens: {error.strerror}"
+            return "nobody listens" if error.errno in _NOBODY else f"unknown: {error}"
         connection.sendall(struct.pack("<cxHHHHxx", b"l", 11, 0, 0, 0))
         return "let in" if connection.recv(1) == b"\x01" else "refused"
 
@@ -220,8 +271,30 @@ def _in_child() -> str:
     return "a context"
 
 
+def forked_early() -> Answer:
+    """What a child draws that was forked before this process used the driver, and then this one."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(_FORK_TIMEOUT)
+        try:
+            said = json.dumps(context("egl"))
+        except Exception as error:  # noqa: BLE001 - the parent judges it
+            said = json.dumps({"pixel": f"{type(error).__name__}: {error}", "vendor": ""})
+        os.write(writing, said.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as told:
+        child = told.read()
+    os.waitpid(pid, 0)
+    return {"child": json.loads(child or "null"), "parent": context("egl")}
+
+
 def cycles(strategy: str, times: int) -> Answer:
-    """What a process and its GPU have more of after so many contexts that were released."""
+    """What a process and its GPU have more of after so many contexts that were released.
+
+    And how much more there is while :data:`LIVE` contexts are kept.
+    """
 
     def cycle() -> str:
         made = ours(strategy)
@@ -232,30 +305,48 @@ def cycles(strategy: str, times: int) -> Answer:
     first = ours(strategy)
     gpu, library = moderngl_colab.describe(first).gpu, _driver.find().nvml
     first.release()
-    uuid = (gpu and gpu.uuid) or ""
+    # Where it is not known which of several GPUs it is, all of them count.
+    listed_gpus = [other.uuid for other in _nvml.ask(library).gpus]
+    uuids = [gpu.uuid] if gpu and gpu.uuid else [uuid for uuid in listed_gpus if uuid]
     for _ in range(WARM_UP):
         cycle()
-    before, started = _counted(uuid, library), time.monotonic()
-    seen = {cycle() for _ in range(times)}
+    alone = _counted(uuids, library)
+    live, seen = [], set()
+    for _ in range(LIVE):
+        live.append(ours(strategy))
+        seen.add(pixel(live[-1]))
+    kept = _grown(alone, _counted(uuids, library))
+    while live:
+        live.pop().release()
+    cycle()
+    before, started = _counted(uuids, library), time.monotonic()
+    seen |= {cycle() for _ in range(times)}
     seconds = time.monotonic() - started
-    after = _counted(uuid, library)
-    grown = {name: after[name] - before[name] for name in before}
-    return {"grown": grown, "drawn": sorted(seen), "seconds": seconds}
+    grown = _grown(before, _counted(uuids, library))
+    return {"grown": grown, "kept": kept, "drawn": sorted(seen), "seconds": seconds}
 
 
-def _counted(uuid: str, library: str | None) -> dict[str, int]:
+def _grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in before if name in after}
+
+
+def _counted(uuids: list[str], library: str | None) -> dict[str, int]:
+    """What there is: of the GPUs' memory what NVML tells, for this process and for all."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    used = _nvml.used(uuid, library)
-    if used is None:
-        raise RuntimeError("NVML does not say how much of the GPU's memory is used")
-    return {
+    used = [told for uuid in uuids if (told := _nvml.used(uuid, library)) is not None]
+    own = [told[2] for told in used if told[2] is not None]
+    found = {
         "files": len(os.listdir("/proc/self/fd")),
         "threads": len(os.listdir("/proc/self/task")),
         "resident": pages * os.sysconf("SC_PAGE_SIZE"),
-        "GPU memory": used[1] if used[2] is None else used[2],
     }
+    if used:
+        found["GPU memory"] = sum(told[1] for told in used)
+    if own and len(own) == len(used):
+        found["GPU memory of this process"] = sum(own)
+    return found
 
 
 def memory(textures: int) -> Answer:
@@ -297,7 +388,8 @@ def bench(sizes: list[tuple[int, int]], seconds: float, strategies: list[str] | 
 ACTIONS: dict[str, Callable[..., Any]] = {
     action.__name__: action
     for action in (
-        alone, bench, context, cycles, devices, forked, glx, healed, memory, other, refused,
+        alone, bench, context, cuda, cycles, devices, forked, forked_early, glx, healed, memory,
+        other, refused, unopened,
     )
 }  # fmt: skip
 

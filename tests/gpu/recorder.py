@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -36,10 +37,10 @@ def absent(machine: Machine, nvml: _nvml.Answer) -> str | None:
 
 
 class Recorder:
-    """Keeps what became of each test, and writes it down at the end.
+    """Keeps what became of each test, and writes it down after each.
 
     Arguments:
-        folder: where.
+        folder: where; what an earlier run of the same has left there is added to.
         quick: whether less was done than is claimed.
     """
 
@@ -47,6 +48,7 @@ class Recorder:
         self._folder = folder
         self._quick = quick
         self._tests: dict[str, dict[str, Any]] = {}
+        self._facts: dict[str, object] | None = None
         self._written: Path | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -57,38 +59,56 @@ class Recorder:
             name, {"test": name, "claim": "", "outcome": "passed", "reason": None, "figures": []}
         )
         if report.outcome != "passed":
-            test |= {"outcome": report.outcome, "reason": _reason(report)}
+            test |= {"outcome": report.outcome, "reason": private.redacted(_reason(report))}
         if report.when == "teardown":
             test |= {key: value for key, value in report.user_properties if key == "claim"}
-            test["figures"] = [value for key, value in report.user_properties if key == "figure"]
+            figures: list[Any] = [f for key, f in report.user_properties if key == "figure"]
+            test["figures"] = [f | {"value": private.redacted(f["value"])} for f in figures]
+            self._save()
 
-    def pytest_sessionfinish(self) -> None:
-        machine, nvml = survey.look(), _nvml.ask(_driver.find().nvml)
-        if self._tests and absent(machine, nvml) is None:
-            data = dict(_facts(machine, nvml)) | {"quick": self._quick}
+    def _save(self) -> None:
+        if self._facts is None:
+            machine, nvml = survey.look(), _nvml.ask(_driver.find().nvml)
+            here = absent(machine, nvml) is None
+            self._facts = dict(_facts(machine, nvml)) if here else {}
+        if self._facts:
+            data = self._facts | {"quick": self._quick, "date": _now()}
             data["tests"] = list(self._tests.values())
-            self._written = results.save(private.redacted(data), self._folder)
+            self._written = results.add(results.read(data), self._folder)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._written is not None:
             terminalreporter.write_line(f"every figure is in {self._written}")
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _facts(machine: Machine, nvml: _nvml.Answer) -> Iterator[tuple[str, object]]:
     module = machine.module.version if machine.module else "unknown"
     yield "schema_version", results.SCHEMA_VERSION
-    yield "date", datetime.now(UTC).isoformat(timespec="seconds")
     yield "stand_in", stand_in(machine)
     yield "driver", nvml.driver or module
-    yield "gpu", nvml.gpus[0].name if nvml.gpus else "unknown"
+    yield "gpu", _gpu(nvml)
     yield "gpus", len(nvml.gpus) or len(machine.gpus)
     yield "moderngl_colab", moderngl_colab.__version__
     for name in ("moderngl", "glcontext"):
         yield name, metadata.version(name)
     yield "python", platform.python_version()
-    yield "kernel", platform.release()
+    yield "kernel", private.redacted(platform.release())
     yield "system", machine.distribution
     yield "platform", machine.platform
+
+
+def _gpu(nvml: _nvml.Answer) -> str:
+    """The name of the GPU that contexts are on: the first that this process was given."""
+    with contextlib.suppress(moderngl_colab.GPUContextError):
+        given = moderngl_colab.visible_gpus()
+        if given and given[0].name is not None:
+            return given[0].name
+    # Which of several unlike ones is the first is CUDA's to say.
+    return " or ".join(dict.fromkeys(gpu.name for gpu in nvml.gpus)) or "unknown"
 
 
 def stand_in(machine: Machine) -> bool:

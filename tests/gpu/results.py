@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from itertools import count
 from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple
@@ -15,7 +17,11 @@ __all__ = [
     "Figure",
     "Result",
     "Tested",
+    "add",
     "load",
+    "merged",
+    "read",
+    "same",
     "save",
     "to_dict",
     "write",
@@ -73,6 +79,8 @@ class Result(NamedTuple):
     tests: tuple[Tested, ...]
 
 
+_MOST_NAME = 100  # characters
+
 _KINDS: dict[str, type | UnionType] = {
     "schema_version": int,
     "gpus": int,
@@ -93,20 +101,57 @@ def to_dict(result: Result) -> dict[str, Any]:
     return result._asdict() | {"tests": tests}
 
 
-def save(data: dict[str, Any], folder: Path) -> Path:
-    """Write a run as JSON, whole or not at all.
+def same(one: Result, other: Result) -> bool:
+    """Whether two runs were of the same: they are parts of one result then."""
+    parts: dict[str, Any] = {"date": "", "tests": ()}
+    return one._replace(**parts) == other._replace(**parts)
 
-    Arguments:
-        data: as :func:`to_dict` gives it.
-        folder: is created.
+
+def merged(before: Result, after: Result) -> Result:
+    """Two parts of one result: of each test the last outcome, but none is lost to a skip."""
+    tests = {test.test: test for test in before.tests}
+    for test in after.tests:
+        if test.outcome != "skipped" or tests.get(test.test, test).outcome == "skipped":
+            tests[test.test] = test
+    return after._replace(tests=tuple(tests.values()), date=max(before.date, after.date))
+
+
+def add(result: Result, folder: Path) -> Path:
+    """Write a run into a folder: what is there of the same is added to, all else is left.
 
     Returns:
-        The file, whose name is the driver's version and the GPU's name.
+        The file, whose name is the driver's version and the GPU's name, and a number from the
+        second of them on.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "-".join((data["driver"], *re.findall(r"[A-Za-z0-9]+", data["gpu"])))
-    path = folder / f"{name}.json"
-    write(path, json.dumps(data, indent=2) + "\n")
+    for number in count(1):
+        path = folder / f"{_name(result)}{'' if number == 1 else f'-{number}'}.json"
+        if not path.exists():
+            break
+        with contextlib.suppress(ValueError):  # What cannot be read is nothing of ours to lose.
+            before = load(path)
+            if same(before, result):
+                result = merged(before, result)
+                break
+    return _written(result, path)
+
+
+def save(result: Result, folder: Path) -> Path:
+    """Write a run into a folder, over what is there of the driver and the GPU.
+
+    Returns:
+        The file, named as by :func:`add`.
+    """
+    return _written(result, folder / f"{_name(result)}.json")
+
+
+def _name(result: Result) -> str:
+    words = "-".join((result.driver, *re.findall(r"[A-Za-z0-9]+", result.gpu)))
+    return words[:_MOST_NAME]
+
+
+def _written(result: Result, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(to_dict(result), indent=2) + "\n")
     return path
 
 
@@ -128,12 +173,22 @@ def load(path: Path) -> Result:
         ValueError: it is not that; the text names the file and the field.
     """
     try:
-        result: Result = _record(Result, json.loads(path.read_text()), "")
+        result = read(json.loads(path.read_text()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if result.schema_version != SCHEMA_VERSION:
         version = result.schema_version
         raise ValueError(f"{path}: schema_version is {version}; {SCHEMA_VERSION} can be read")
+    return result
+
+
+def read(data: object) -> Result:
+    """A run of plain data, as :func:`to_dict` gives it.
+
+    Raises:
+        ValueError: it is not that; the text names the field.
+    """
+    result: Result = _record(Result, data, "")
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -13,14 +14,18 @@ pytestmark = pytest.mark.usefixtures("egl")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 CASES = ("unset", "0", "a UUID", "empty")
+NO_UUID = "the driver has no EGL_EXT_device_persistent_id: which GPU it is cannot be told"
 
 
 @pytest.fixture
 def uuid(nvml: _nvml.Answer) -> str:
-    """The UUID of NVML's last GPU."""
-    if nvml.error is not None or nvml.gpus[-1].uuid is None:
+    """The UUID of the last of NVML's GPUs that has graphics."""
+    told = [gpu.uuid for gpu in nvml.gpus if not gpu.mig and gpu.uuid is not None]
+    if not told:
         pytest.skip(f"NVML tells no UUID: {nvml}")
-    return nvml.gpus[-1].uuid
+    if VISIBLE in os.environ and len(nvml.gpus) > 1:
+        pytest.skip(f"{VISIBLE} is set: the other GPUs are not given to this test")
+    return told[-1]
 
 
 def visible(case: str, uuid: str) -> dict[str, str | None]:
@@ -38,7 +43,7 @@ def test_egls_uuids_are_nvmls(
     measured("devices with EGL_EXT_device_persistent_id", len(telling), "devices")
     measured("devices that name a render node", sum(d["render node"] for d in devices), "devices")
     if not telling:
-        pytest.skip("the driver has no EGL_EXT_device_persistent_id")
+        pytest.skip(NO_UUID)
 
     told = [device["uuid"] for device in telling]
 
@@ -69,6 +74,23 @@ def test_egls_ordinals_follow_the_variable(
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_egls_ordinals_are_cudas(
+    program: Program, measured: Measured, uuid: str, case: str
+) -> None:
+    """The device to which EGL gives an ordinal has the UUID that libcuda gives for it."""
+    env = visible(case, uuid)
+    if (uuids := program("cuda", env=env)) is None:
+        pytest.skip("there is no libcuda.so.1 to ask")
+    asked = [device for device in program("devices", env=env) if device["cuda"] is not None]
+    measured("devices of CUDA", len(uuids), "devices")
+    measured("devices with an ordinal", len(asked), "devices")
+    if any(device["uuid"] is None for device in asked):
+        pytest.skip(NO_UUID)
+
+    assert {d["cuda"]: d["uuid"] for d in asked} == dict(enumerate(uuids))
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_a_context_is_on_the_gpu_that_the_variable_gives(
     program: Program, measured: Measured, uuid: str, case: str
 ) -> None:
@@ -83,6 +105,8 @@ def test_a_context_is_on_the_gpu_that_the_variable_gives(
     assert seen["cuda_device"] == 0
     assert seen["pixel"] == "right"
     assert "NVIDIA" in seen["vendor"]
-    if case == "a UUID":
-        assert seen["gpu_uuid"] == uuid
     measured("renderer", seen["renderer"])
+    if case == "a UUID":
+        if not any(device["can tell UUID"] for device in program("devices", env=env)):
+            pytest.skip(NO_UUID)
+        assert seen["gpu_uuid"] == uuid
