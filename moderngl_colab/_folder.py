@@ -58,6 +58,8 @@ def make(folder: str) -> None:
     absent = []
     while not _is_folder(folder):
         if os.path.lexists(folder):
+            if _is_folder(folder):  # Another one has just made it.
+                break
             raise OSError(f"{folder} is no folder")
         absent.append(folder)
         folder = os.path.dirname(folder)

@@ -54,7 +54,9 @@ _HARMLESS = frozenset(
 )
 # What only some may, and why.
 _GUARDED = {
+    "_typeshed": {"installer/connection.py": "for the type checker alone"},
     "socket": {
+        "installer/connection.py": "the type of a connection",
         "_x11.py": "X servers' sockets, all of this machine",
         "_xvfb.py": "the type of the connection to its own server",
         "diagnostics/private.py": "the host's name, to leave it out",
@@ -69,14 +71,19 @@ _GUARDED = {
         "diagnostics/packages.py": "asks apt-cache",
     },
     "http": {
+        "installer/connection.py": "gives up those that do not answer",
         "installer/download.py": "the type of an answer",
         "installer/web.py": "speaks to NVIDIA's server",
     },
     "urllib": {
+        "installer/connection.py": "the handlers of such connections",
         "installer/download.py": "takes an address apart",
         "installer/web.py": "speaks to NVIDIA's server",
     },
-    "tempfile": {"installer/private_apt.py": "apt's own state"},
+    "tempfile": {
+        "installer/leftovers.py": "apt's own state",
+        "installer/private_apt.py": "where that lies",
+    },
     "xvfbwrapper": {"_xvfb.py": "its class, whose start is ours"},
     # of extras, where somebody asks for what they are for
     "imageio_ffmpeg": {"_film.py": "where its ffmpeg is"},

@@ -16,11 +16,13 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from moderngl_colab.installer import install
+from moderngl_colab.installer import install, kept
 from moderngl_colab.installer.record import DriverInstall
 from moderngl_colab.installer.source import DriverInstallError, Offer
 from rig import archive, driver, machines
@@ -32,6 +34,7 @@ LIBRARIES = sorted(f"{each.name}.so.{VERSION}" for each in driver.libraries(VERS
 LIBRARIES.remove(f"libnvidia-ml.so.{VERSION}")
 LINKS = ["libEGL_nvidia.so.0", "libGLX_nvidia.so.0"]
 RECORD = "moderngl_colab.json"
+SCRATCH = f".{NAME}.moderngl_colab"
 INSTALLED = sorted([NAME, *(f"{NAME}/{name}" for name in (*LIBRARIES, *LINKS, RECORD))])
 LICENCE = "https://www.nvidia.com/en-us/drivers/nvidia-license/linux/"
 SILENCE = 0.4  # seconds
@@ -72,7 +75,10 @@ def refusal(version: str = VERSION, source: str | Path | None = "nvidia", **more
 def reason(**more: object) -> str:
     """Why NVIDIA's archive did not serve."""
     text = refusal(**more)  # type: ignore[arg-type]
-    head = f"no source has the libraries of exactly {VERSION} for {MACHINE}:\n  1. "
+    head = (
+        f"nothing was installed; no source gave the libraries of exactly {VERSION} for {MACHINE}:"
+        "\n  1. "
+    )
     tail = (
         f"\n  possible: give the .run of {VERSION}, its packages, or a folder with its libraries "
         "as source= (--from)"
@@ -156,10 +162,10 @@ def test_an_archive_that_only_it_itself_can_read_unpacks_itself_and_nothing_more
 
     fetch()
 
-    started = f".{NAME}.{hashlib.sha256(content).hexdigest()}.started"
-    assert below(store) == sorted([*INSTALLED, started])
+    started = f"{SCRATCH}/download.{hashlib.sha256(content).hexdigest()}.started"
+    assert below(store) == sorted([*INSTALLED, SCRATCH, started])
     assert (store / started).read_text() == (
-        f"--extract-only --target {store}/.{NAME}.new/extracted\n"
+        f"--extract-only --target {store}/{SCRATCH}/new/extracted\n"
     )
 
 
@@ -181,7 +187,8 @@ def test_progress_is_told_in_bytes(server: archive.Server, store: Path) -> None:
     fetch(progress=lambda *each: told.append(each))
 
     assert list(dict.fromkeys(what for what, _, _ in told)) == [
-        "asking nvidia", name, "checking its sha256", f"unpacking {name}",
+        "asking nvidia", f"to fetch: {len(content) / 1e6:.1f} MB", name, "checking its sha256",
+        f"unpacking {name}",
     ]  # fmt: skip
     downloaded = [(done, total) for what, done, total in told if what == name]
     assert downloaded[0] == (0, len(content))
@@ -239,10 +246,61 @@ def _nonsense_record(folder: Path) -> None:
     (folder / RECORD).write_text('{"version": 1, "files": [[[')
 
 
+def _turn_into_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("text")
+
+
+def _turn_into_dangling_link(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("nonesuch")
+
+
+def _in_record(old: str, new: str) -> Callable[[Path], None]:
+    """Write something else into the record."""
+
+    def damage(folder: Path) -> None:
+        text = (folder / RECORD).read_text()
+        assert old in text
+        (folder / RECORD).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+DAMAGED_RECORDS = {
+    "infinity": _in_record('"bytes": ', '"bytes": Infinity, "were": '),
+    "negative": _in_record('"bytes": ', '"bytes": -'),
+    "huge": _in_record('"bytes": ', '"bytes": 9' + "9" * 400 + ', "were": '),
+    "nul-file": _in_record('"libEGL', '"\\u0000libEGL'),
+    "nul-link": _in_record('"libEGL_nvidia.so.0', '"\\u0000'),
+    "list": lambda folder: (folder / RECORD).write_text("[]") and None,
+    "deep": lambda folder: (folder / RECORD).write_text("[" * 100_000) and None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_RECORDS.values(), ids=DAMAGED_RECORDS)
+def test_a_damaged_record_is_listed_replaced_and_removed(
+    server: archive.Server, store: Path, damage: Callable[[Path], None]
+) -> None:
+    server.publish(archive.runfile())
+    whole = fetch()
+    damage(store / NAME)
+
+    (listed,) = kept.installed()
+    assert (listed.version, listed.machine, listed.folder) == whole[:3]
+    assert fetch() == whole
+    damage(store / NAME)
+    assert kept.remove(VERSION).folder == whole.folder
+    assert below(store) == []
+
+
 @pytest.mark.parametrize(
     "damage",
-    [_cut, _change, _remove, _remove_link, _turn_into_link, _remove_record, _nonsense_record],
-)
+    [
+        _cut, _change, _remove, _remove_link, _turn_into_link, _remove_record, _nonsense_record,
+        _turn_into_file, _turn_into_dangling_link,
+    ],
+)  # fmt: skip
 def test_what_is_damaged_is_replaced(
     server: archive.Server, store: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -340,8 +398,8 @@ def test_a_file_that_is_not_what_was_published_is_refused(
 
 
 def part(content: bytes) -> str:
-    """How a download is called that is not finished."""
-    return f".{NAME}.{hashlib.sha256(content).hexdigest()}.part"
+    """Where a download lies that is not finished."""
+    return f"{SCRATCH}/download.{hashlib.sha256(content).hexdigest()}.part"
 
 
 def test_what_came_of_a_broken_download_is_kept_and_continued(
@@ -352,7 +410,7 @@ def test_what_came_of_a_broken_download_is_kept_and_continued(
     server.on(RUN, archive.truncate(20_000))
 
     assert reason() == f"nvidia: the connection broke after 60000 of {len(content)} bytes"
-    assert below(store) == [part(content)]
+    assert below(store) == [SCRATCH, part(content)]
     assert (store / part(content)).read_bytes() == content[:60_000]
     assert seen(server)[2:] == ["GET RUN", "GET RUN bytes=20000-", "GET RUN bytes=40000-"]
 
@@ -385,7 +443,7 @@ def test_a_server_that_is_slow_is_waited_for(server: archive.Server, store: Path
 def test_a_server_that_gives_no_parts_starts_anew(server: archive.Server, store: Path) -> None:
     content = archive.runfile()
     server.publish(content)
-    store.mkdir(parents=True, mode=0o700)
+    (store / SCRATCH).mkdir(parents=True, mode=0o700)
     (store / part(content)).write_bytes(content[:5000])
     server.ranges = False
 
@@ -400,7 +458,7 @@ def test_what_was_kept_and_is_another_files_is_fetched_anew(
 ) -> None:
     content = archive.runfile()
     server.publish(content)
-    store.mkdir(parents=True, mode=0o700)
+    (store / SCRATCH).mkdir(parents=True, mode=0o700)
     (store / part(content)).write_bytes(b"?" * (len(content) + excess))
 
     assert fetch().fetched
@@ -637,12 +695,12 @@ def _content(name: str, version: str = VERSION) -> bytes:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (changed(GLCORE, None), f"it lacks {GLCORE}"),
+        (changed(GLCORE, None), f"RUN lacks {GLCORE}"),
         (
             changed(f"libnvidia-gpucomp.so.{VERSION}", None),
-            f"it lacks libnvidia-gpucomp.so.{VERSION}",
+            f"RUN lacks libnvidia-gpucomp.so.{VERSION}",
         ),
-        (changed(GLCORE, archive.of_32_bits(_content(GLCORE))), f"it lacks {GLCORE}"),
+        (changed(GLCORE, archive.of_32_bits(_content(GLCORE))), f"RUN lacks {GLCORE}"),
         (
             changed(GLCORE, _content(f"libnvidia-glcore.so.{OTHER}", OTHER)),
             f"{GLCORE} is not of {VERSION}: it names libnvidia-glcore.so.{OTHER}",
@@ -652,15 +710,15 @@ def _content(name: str, version: str = VERSION) -> bytes:
             f"{GLCORE} is damaged: its dynamic section cannot be read",
         ),
         (changed(GLCORE, _content(GLCORE)[:70]), f"{GLCORE} is damaged: "),
-        (archive.members()[:4], f"there is nothing of the GL half of {NAME} in it"),
+        (archive.members()[:4], f"RUN has nothing of the GL half of {NAME}"),
     ],
 )
 def test_what_is_not_the_whole_half_of_that_version_is_refused(
     server: archive.Server, store: Path, content: tuple[archive.Member, ...], why: str
 ) -> None:
-    server.publish(archive.runfile(content=content))
+    url = server.url + server.publish(archive.runfile(content=content))
 
-    assert reason().startswith(f"nvidia: {why}")
+    assert reason().replace(url, "RUN").startswith(f"nvidia: {why}")
     assert below(store) == []
 
 
@@ -829,7 +887,7 @@ def test_every_source_is_named_with_its_reason(
     url = f"{server.url}{archive.path()}"
     tesla = f"{server.url}{archive.path(tesla=True)}"
     assert refusal(source=None) == (
-        f"no source has the libraries of exactly {VERSION} for {MACHINE}:\n"
+        f"nothing was installed; no source gave the libraries of exactly {VERSION} for {MACHINE}:\n"
         "  1. apt: apt-get is not on the PATH\n"
         f"  2. nvidia: {url}: {ABSENT}; {tesla}: {ABSENT}\n"
         f"  possible: give the .run of {VERSION}, its packages, or a folder with its libraries as "
@@ -838,8 +896,10 @@ def test_every_source_is_named_with_its_reason(
     assert [name for name, _ in install.offers(VERSION)] == ["apt", "nvidia"]
 
 
-@pytest.mark.parametrize("version", ["550", "550.54.15-1", "../x", "", "\u0665\u0665\u0660.54"])
-def test_a_version_that_is_none_is_named(store: Path, version: str) -> None:
+@pytest.mark.parametrize(
+    "version", ["550", "550.54.15-1", "../x", "", "\u0665\u0665\u0660.54", 550.54]
+)
+def test_a_version_that_is_none_is_named(store: Path, version: Any) -> None:
     assert refusal(version) == (
         f"{version!r} is no version of NVIDIA's driver; they are written like 550.54.15"
     )
@@ -865,7 +925,40 @@ def test_it_can_be_put_elsewhere(server: archive.Server, store: Path, folder: Pa
     (folder / "empty").mkdir()
     (folder / "link").symlink_to("empty")
     assert fetch(dest=folder / "link").folder == str(folder / "empty")
-    assert install.installed() == ()
+    assert kept.installed() == ()
+    assert not store.exists()
+
+
+@pytest.mark.parametrize("version", [VERSION, OTHER])
+def test_what_lies_beside_a_folder_of_the_users_own_is_left_alone(
+    server: archive.Server, store: Path, folder: Path, version: str
+) -> None:
+    server.publish(archive.runfile())
+    beside = folder / "beside"
+    for name in (".nvidia.old", ".nvidia.new", ".nvidia.lock", f".{NAME}.moderngl_colab/new"):
+        (beside / name).mkdir(parents=True)
+        (beside / name / "precious").touch()
+    before = below(beside)
+
+    if version == VERSION:
+        fetch(dest=beside / "nvidia")
+        shutil.rmtree(beside / "nvidia")
+    else:
+        refusal(version, dest=beside / "nvidia")
+
+    assert below(beside) == before
+
+
+@pytest.mark.parametrize(
+    ("dest", "why"),
+    [
+        ("", "'' is no folder to install to"),
+        (b"", "'' is no folder to install to"),
+        ("a\0b", "'a\\x00b' is no folder to install to"),
+    ],
+)
+def test_a_folder_that_is_none_is_named(store: Path, dest: str | bytes, why: str) -> None:
+    assert refusal(dest=dest) == why
     assert not store.exists()
 
 
@@ -907,10 +1000,7 @@ def test_no_home_no_trust_and_no_right_are_named_with_the_cure(
     for name in ("open", "file"):
         monkeypatch.setenv("XDG_DATA_HOME", str(folder / name))
         said[name] = refusal()
-    monkeypatch.delenv("XDG_DATA_HOME")
-    monkeypatch.delenv("HOME", raising=False)
 
-    assert refusal() == f"this user has no home folder: {cure}"
     assert said == {
         "open": f"nothing can be written to {folder}/open/moderngl_colab/driver/{NAME} "
         f"({folder}/open can be written to by everybody): {cure}",
@@ -920,29 +1010,116 @@ def test_no_home_no_trust_and_no_right_are_named_with_the_cure(
     assert server.asked == []
 
 
+WITHOUT_HOME = f"""
+import os, sys
+from moderngl_colab.installer import install
+del os.environ["HOME"]
+try:
+    print(install.install_driver("{VERSION}", sys.argv[1]).folder)
+except install.DriverInstallError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_without_a_variable_the_home_is_that_of_the_password_database(
+    python: Callable[..., machines.Finished], folder: Path, known: bool
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    uid = 61234
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, uid, uid)
+    (folder / "driver.run").write_bytes(archive.runfile())
+    line = f"somebody:x:{uid}:{uid}::{home}:/bin/sh\n" if known else ""
+    item = machines.Item("/etc/passwd", f"root:x:0:0:root:/root:/bin/sh\n{line}")
+    machine = replace(machines.MACHINES["compute-only"], items=(item,))
+
+    done = python(machine, WITHOUT_HOME, str(folder / "driver.run"), uid=uid)
+
+    assert done.stdout == (
+        f"{home}/.local/share/moderngl_colab/driver/{NAME}\n"
+        if known
+        else "this user has no home folder: set XDG_DATA_HOME to a folder of your own\n"
+    )
+
+
+def test_what_another_user_installed_is_not_taken_for_ones_own(
+    server: archive.Server, store: Path, folder: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    server.publish(archive.runfile())
+    fetch()
+    for path in (store.parent.parent, *store.parent.parent.rglob("*")):
+        os.chown(path, 61234, 61234, follow_symlinks=False)
+
+    data = store.parent.parent
+    assert refusal() == (
+        f"nothing can be written to {store}/{NAME} ({data} belongs to user 61234): set "
+        "XDG_DATA_HOME to a folder of your own"
+    )
+    os.chown(data, 0, 0)
+    for path in (store.parent, store):
+        os.chown(path, 0, 0)
+    assert fetch().fetched
+    assert (store / NAME).stat().st_uid == 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_error_of_the_callers_own_is_the_callers(
+    server: archive.Server, store: Path, asked: bool
+) -> None:
+    server.publish(archive.runfile())
+    own = OSError(5, "the terminal is gone")
+
+    def fail(*_: object) -> bool:
+        raise own
+
+    with pytest.raises(OSError, match="the terminal is gone") as raised:
+        fetch(accept_license=fail if asked else True, progress=None if asked else fail)
+
+    assert raised.value is own
+    assert below(store) == []
+
+
 # ---- listing and removing ------------------------------------------------------------------------
 
 
 def test_what_is_installed_is_listed_and_removed(server: archive.Server, store: Path) -> None:
     server.publish(archive.runfile())
     server.publish(archive.runfile(OTHER), archive.path(OTHER))
-    assert install.installed() == ()
-    assert _error(lambda: install.remove(VERSION)) == (
+    assert kept.installed() == ()
+    assert _error(lambda: kept.remove(VERSION)) == (
         f"{VERSION!r} is not installed; what is: nothing"
     )
     first, second = fetch(OTHER)._replace(fetched=False), fetch()._replace(fetched=False)
     (store / "stray").mkdir()
 
-    assert install.installed() == (first, second)
-    assert _error(lambda: install.remove("1.2")) == (
+    assert kept.installed() == (first, second)
+    assert _error(lambda: kept.remove("1.2")) == (
         f"'1.2' is not installed; what is: {OTHER}, {VERSION}"
     )
-    assert install.remove(OTHER) == first
-    assert install.installed() == (second,)
+    assert kept.remove(OTHER) == first
+    assert kept.installed() == (second,)
     (store / "stray").rmdir()
     assert below(store) == INSTALLED
-    assert install.remove(VERSION) == second
+    assert kept.remove(VERSION) == second
     assert below(store) == []
+
+
+def test_a_record_cannot_tell_the_terminal_what_to_do(server: archive.Server, store: Path) -> None:
+    server.publish(archive.runfile())
+    url = fetch().what
+    _in_record('"what": "', '"what": "x\\u001b]0;title\\u0007\\nto use it: ')(store / NAME)
+
+    (there,) = kept.installed()
+
+    assert str(there) == (
+        f"{VERSION} for {MACHINE}: {store}/{NAME} "
+        f"(0 MB, from x\\x1b]0;title\\x07\\nto use it: {url})"
+    )
 
 
 def _error(call: Callable[[], object]) -> str:
@@ -1004,7 +1181,7 @@ def test_of_two_processes_one_installs_and_the_other_waits_for_it(
     assert second.stdout.readline() == waited
 
     with pytest.raises(DriverInstallError, match="is not installed"):
-        install.remove(VERSION)
+        kept.remove(VERSION)
 
     assert [process.communicate(timeout=30)[0].splitlines()[-1] for process in (first, second)] == [
         "fetched",
@@ -1022,11 +1199,11 @@ def test_what_is_being_replaced_is_not_removed(server: archive.Server, store: Pa
     process = start()
     wait_for(lambda: seen(server).count("GET RUN") == 2)
 
-    assert _error(lambda: install.remove(VERSION)) == (
+    assert _error(lambda: kept.remove(VERSION)) == (
         f"process {process.pid} is installing {store / NAME}"
     )
     assert process.communicate(timeout=30)[0].endswith("\nfetched\n")
-    assert install.remove(VERSION).version == VERSION
+    assert kept.remove(VERSION).version == VERSION
 
 
 def test_of_many_threads_one_installs(server: archive.Server, store: Path) -> None:
@@ -1054,7 +1231,7 @@ def test_an_interrupt_leaves_nothing_but_what_can_be_continued(
 
     with pytest.raises(KeyboardInterrupt):
         fetch(progress=interrupt)
-    assert below(store) == [part(content)]
+    assert below(store) == [SCRATCH, part(content)]
     assert fetch().fetched
     assert below(store) == INSTALLED
 
@@ -1087,8 +1264,8 @@ def test_a_process_that_is_killed_amid_the_download_leaves_what_was_there_and_is
     process.kill()
     process.communicate()
 
-    scratch = [f".{NAME}.new", f".{NAME}.new/libraries"]
-    assert below(store) == sorted([*before, f".{NAME}.lock", *scratch, part(content)])
+    scratch = [f"{SCRATCH}{path}" for path in ("", "/lock", "/new", "/new/libraries")]
+    assert below(store) == sorted([*before, *scratch, part(content)])
     had = (store / part(content)).stat().st_size
     server.answers.clear()
     assert fetch().fetched
@@ -1103,11 +1280,11 @@ def test_a_process_that_is_killed_amid_the_unpacking_leaves_nothing_half(
     long = (*archive.members(), archive.Member("./long", bytes(1 << 28)))
     server.publish(content := archive.runfile(content=long))
     process = start()
-    wait_for((store / f".{NAME}.new/libraries/{LIBRARIES[-1]}").exists)
+    wait_for((store / f"{SCRATCH}/new/libraries/{LIBRARIES[-1]}").exists)
     process.kill()
     assert process.communicate()[0].splitlines()[-1].startswith("said unpacking ")
 
-    assert install.installed() == ()
+    assert kept.installed() == ()
     assert not (store / NAME).exists()
     assert (store / part(content)).stat().st_size == len(content)
     server.asked.clear()
@@ -1121,7 +1298,8 @@ def test_what_was_put_aside_when_a_process_ended_is_put_back(
 ) -> None:
     server.publish(archive.runfile())
     first = fetch()._replace(fetched=False)
-    (store / NAME).rename(store / f".{NAME}.old")  # As between the two renames.
+    (store / SCRATCH).mkdir(mode=0o700)
+    (store / NAME).rename(store / SCRATCH / "old")  # As between two renames.
     server.asked.clear()
 
     assert fetch() == first
@@ -1133,13 +1311,12 @@ def test_what_dead_processes_left_of_other_versions_is_swept_away(
     server: archive.Server, store: Path
 ) -> None:
     server.publish(archive.runfile())
-    store.mkdir(parents=True, mode=0o700)
-    other = f".{OTHER}-{MACHINE}"
+    other = store / f".{OTHER}-{MACHINE}.moderngl_colab"
     for name in ("new", "old"):
-        (store / f"{other}.{name}").mkdir()
-        (store / f"{other}.{name}" / "file").touch()
-    (store / f"{other}.{'0' * 64}.part").touch()
-    (store / f"{other}.lock").write_text("1\n")
+        (other / name).mkdir(parents=True)
+        (other / name / "file").touch()
+    (other / f"download.{'0' * 64}.part").touch()
+    (other / "lock").write_text("1\n")
     (store / ".precious").touch()
 
     fetch()
@@ -1147,6 +1324,38 @@ def test_what_dead_processes_left_of_other_versions_is_swept_away(
     # What had been put aside of it is back.
     back = f"{OTHER}-{MACHINE}"
     assert below(store) == sorted([".precious", back, f"{back}/file", *INSTALLED])
+
+
+# A kernel of before renameat2(2): BPF refuses it, seccomp(2).
+WITHOUT_EXCHANGE = """
+import ctypes, struct, sys
+number = {"x86_64": 316, "aarch64": 276}[os.uname().machine]
+steps = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50026), (0x06, 0, 0, 0x7FFF0000)
+program = b"".join(struct.pack("HBBI", *step) for step in steps)
+kept = ctypes.create_string_buffer(program)
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 4, ctypes.addressof(kept)))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+prctl.argtypes = [ctypes.c_int] + 4 * [ctypes.c_ulong]
+assert prctl(38, 1, 0, 0, 0) == 0
+assert prctl(22, 2, ctypes.addressof(filter), 0, 0) == 0, ctypes.get_errno()
+"""
+
+
+def test_a_system_that_cannot_exchange_two_folders_replaces_them_too(
+    server: archive.Server, store: Path
+) -> None:
+    server.publish(archive.runfile())
+    fetch()
+    _cut(store / NAME)
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"import os{WITHOUT_EXCHANGE}{INSTALL}", ""],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert (done.stdout.splitlines()[-1:], done.stderr) == (["fetched"], "")
+    assert below(store) == INSTALLED
+    assert not fetch().fetched
 
 
 # ---- disks and users -----------------------------------------------------------------------------

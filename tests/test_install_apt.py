@@ -7,10 +7,13 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -329,8 +332,12 @@ def silent() -> Iterator[str]:
 
 
 @contextmanager
-def served(folder: Path, wrong: Sequence[str] = ()) -> Iterator[str]:
-    """An archive by HTTP; of the files named so it sends half, and then no more."""
+def served(folder: Path, wrong: Sequence[str] = (), slow: float = 0) -> Iterator[str]:
+    """An archive by HTTP.
+
+    Of files whose names end as one of `wrong` it sends half, and then no more; after each eighth of
+    a package it waits for so many seconds.
+    """
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
@@ -338,8 +345,12 @@ def served(folder: Path, wrong: Sequence[str] = ()) -> Iterator[str]:
 
         def copyfile(self, source: Any, output: Any) -> None:
             content = source.read()
-            broken = self.path.endswith(tuple(wrong)) if wrong else False
-            output.write(content[: len(content) // 2] if broken else content)
+            if self.path.endswith(tuple(wrong)):
+                content = content[: len(content) // 2]
+            size = -(-len(content) // 8)
+            for at in range(0, len(content), size):
+                output.write(content[at : at + size])
+                time.sleep(slow if self.path.endswith(".deb") else 0)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -386,6 +397,111 @@ def test_half_a_package_is_none(ask: Ask, archive: Archive, folder: Path) -> Non
     assert answer["left"] == []
 
 
+# ---- apt in trouble ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def instead(folder: Path) -> Callable[..., dict[str, str]]:
+    """A PATH on which a tool of apt's does something else for one of its commands."""
+
+    def put(tool: str, command: str, script: str) -> dict[str, str]:
+        path = folder / "bin" / tool
+        path.parent.mkdir()
+        path.write_text(
+            f'#!/bin/sh\nfor each in "$@"; do\n[ "$each" = {command} ] && {{ {script}; }}\ndone\n'
+            f'exec {shutil.which(tool)} "$@"\n'
+        )
+        path.chmod(0o755)
+        return {"PATH": f"{path.parent}:{os.environ['PATH']}"}
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("failing", "reason"),
+    [
+        (("apt-get", "update", "exit 1"), "apt-get update: it ended with status 1"),
+        (("apt-get", "update", "kill -9 $$"), "apt-get update: it ended with status -9"),
+        (("apt-cache", "show", "exit 1"), "apt-cache show: it ended with status 1"),
+        (
+            ("apt-cache", "show", "echo E: The cache is broken >&2; exit 100"),
+            "apt-cache show: The cache is broken",
+        ),
+    ],
+)
+def test_a_tool_that_fails_is_named_with_what_it_says(
+    ask: Ask,
+    archive: Archive,
+    instead: Callable[..., dict[str, str]],
+    failing: Sequence[str],
+    reason: str,
+) -> None:
+    answer = ask(archive(UBUNTU), env=instead(*failing))
+
+    assert answer == UNCHANGED | {"not offered": reason}
+
+
+def test_a_download_of_which_nothing_comes_is_not_waited_for(
+    ask: Ask, archive: Archive, instead: Callable[..., dict[str, str]]
+) -> None:
+    answer = ask(archive(UBUNTU), env=instead("apt-get", "download", "exec sleep 100"), patience=5)
+
+    assert answer == UNCHANGED | {"not fetched": "apt-get download: nothing came for 5 s"}
+
+
+def test_a_download_of_which_something_comes_is_waited_for(
+    ask: Ask, archive: Archive, folder: Path
+) -> None:
+    archive(UBUNTU)
+    with served(folder / "archive", slow=0.9) as sources:
+        answer = ask(sources, patience=5)  # It takes longer than that.
+
+    assert answer["files"] == HALF
+
+
+def test_the_temporary_folder_may_be_called_almost_anything(
+    python: Callable[..., machines.Finished], archive: Archive, tmp_path: Path
+) -> None:
+    own = tmp_path / "it's a;{b}#c é"
+    own.mkdir()
+
+    done = python(system(archive(UBUNTU)), OFFERED, env={"TMPDIR": str(own)})
+
+    assert done.stdout == "1\n1\n"
+
+
+UNNAMED = """
+import json, os, sys, tempfile
+from moderngl_colab.installer.apt import Apt
+from moderngl_colab.installer.source import NotOffered, Wanted
+
+said = []
+for tempfile.tempdir in sys.argv[1:]:
+    try:
+        Apt().offer(Wanted("550.54.15", os.uname().machine))
+    except NotOffered as error:
+        said.append(str(error))
+print(json.dumps(said))
+"""
+
+
+def test_a_temporary_folder_that_apt_cannot_name_is_refused(
+    python: Callable[..., machines.Finished], archive: Archive, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ('a"b', "a\nb", "a%41b", "a\\b")]
+    for folder in folders:
+        folder.mkdir()
+
+    done = python(system(archive(UBUNTU)), UNNAMED, *map(str, folders))
+
+    assert json.loads(done.stdout) == [
+        f"apt cannot be asked: the path of a folder in {str(folder)!r} cannot be written in its "
+        "settings: set TMPDIR to another one"
+        for folder in folders
+    ]
+    assert [list(folder.iterdir()) for folder in folders] == [[]] * 4
+
+
 # ---- the end, at any moment ----------------------------------------------------------------------
 
 INTERRUPTED = """
@@ -429,6 +545,37 @@ def test_apt_ends_with_a_process_that_is_killed(
 
     assert (done.returncode, done.survivors) == (-9, ())
 
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_process_that_was_killed_left_is_removed_by_the_next_one_and_nothing_else(
+    python: Callable[..., machines.Finished],
+    archive: Archive,
+    tmp_path: Path,
+    number: signal.Signals,
+) -> None:
+    environ = {"TMPDIR": str(tmp_path)}
+    with silent() as sources:
+        python(system(sources), INTERRUPTED, str(int(number)), env=environ, check=False)
+    (left,) = os.listdir(tmp_path)
+    (tmp_path / "moderngl_colab-other").mkdir()
+
+    with ThreadPoolExecutor() as pool:  # None takes another one's that is at work.
+        machine = system(archive(UBUNTU))
+        runs = [pool.submit(python, machine, OFFERED_ALONE, env=environ) for _ in range(3)]
+        done = [run.result().stdout for run in runs]
+
+    assert left.startswith("moderngl_colab-apt-")
+    assert done == ["libnvidia-gl-550=550.54.15-0ubuntu1\n"] * 3
+    assert sorted(os.listdir(tmp_path)) == ["archive", "moderngl_colab-other"]
+
+
+OFFERED_ALONE = """
+import os
+from moderngl_colab.installer.apt import Apt
+from moderngl_colab.installer.source import Wanted
+
+print(Apt().offer(Wanted("550.54.15", os.uname().machine)).what)
+"""
 
 OFFERED = """
 import os, sys, tempfile

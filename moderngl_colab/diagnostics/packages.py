@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from moderngl_colab import _driver, _files
+from moderngl_colab import _files
 from moderngl_colab.machine import Machine
 
 __all__ = ["Package", "alternatives", "candidates", "chosen", "listed", "stubs"]
@@ -95,7 +95,8 @@ def candidates(machine: Machine, timeout: float = 10.0) -> dict[str, str]:
     if machine.module is None or machine.installer != "apt-get" or program is None:
         return {}
     version = machine.module.version
-    if _whole(machine.userland, version):  # apt-cache may take seconds.
+    userland = machine.userland
+    if userland.is_whole and userland.version == version:  # apt-cache may take seconds.
         return {}
     names = [name for group in alternatives(version) for name in group]
     try:
@@ -158,13 +159,6 @@ def _needs(fields: Mapping[str, str]) -> Iterator[str]:
     for need in re.split(r"[,|]", fields.get("Depends", "")):
         if name := re.match(r"\s*([^\s(:]+)", need):
             yield name[1]
-
-
-def _whole(userland: _driver.Userland, version: str) -> bool:
-    return userland.version == version and all(
-        library in userland.libraries and not userland.missing_siblings(library)
-        for library in _driver.VENDOR_LIBRARIES
-    )
 
 
 def _upstream(version: str) -> str:

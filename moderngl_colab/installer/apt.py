@@ -20,7 +20,6 @@ __all__ = ["Apt"]
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # What has packages of its own: in Debian all of these, in NVIDIA's archive from 575 on gpucomp.
 _PART = re.compile(r"libnvidia-(.+-)?(eglcore|glcore|glsi|tls|gpucomp|glvkspirv)(-.+)?")
-_STALL = 20.0  # seconds
 _MOST_NAMED = 4
 
 
@@ -28,7 +27,8 @@ class Apt:
     """Packages of the driver in the archives that this system's apt knows.
 
     Arguments:
-        patience: how long it may take until they are known, in seconds.
+        patience: how long it may take until they are known, and how long nothing may come while
+            they are fetched, in seconds.
     """
 
     name = "apt"
@@ -50,9 +50,9 @@ class Apt:
                 raise NotOffered(f"{tool} is not on the PATH")
         try:
             with contextlib.ExitStack() as unless_offered:
-                apt = PrivateApt(architecture, min(_STALL, self._patience / 4))
+                apt = PrivateApt(architecture, self._patience)
                 unless_offered.callback(apt.remove)
-                found = _with_parts(apt, _packages(apt, wanted, self._patience), wanted)
+                found = _with_parts(apt, _packages(apt, wanted), wanted)
                 unless_offered.pop_all()
         except OSError as error:
             raise NotOffered(f"apt cannot be asked: {error}") from error
@@ -67,11 +67,14 @@ class Apt:
         return Offer(self.name, " ".join(map(str, found)), size, nvidias=False, fetch=fetch)
 
 
-def _packages(apt: PrivateApt, wanted: Wanted, patience: float) -> list[Package]:
-    failure = apt.update(patience)
+def _packages(apt: PrivateApt, wanted: Wanted) -> list[Package]:
+    failure = apt.update()
     # Of several archives one may have failed, and not the one that counts.
     names = [name for group in packages.alternatives(wanted.version) for name in group]
-    there = apt.show(names)
+    try:
+        there = apt.show(names)
+    except NotOffered as error:
+        raise NotOffered(failure or str(error)) from error
     if found := packages.chosen(there, wanted.version):
         return found
     if there:
@@ -123,9 +126,13 @@ def _fetch(
     size = sum(package.size for package in found)
     unpack.ensure_room(pool, size)
 
-    def watch() -> None:
-        here = (os.path.join(pool, name) for name in _files.names(pool))
-        progress("downloading", sum(map(_size, here)), size)
+    came = 0
+
+    def watch() -> bool:
+        nonlocal came
+        before, came = came, sum(_size(os.path.join(pool, name)) for name in _files.names(pool))
+        progress("downloading", came, size)
+        return came != before
 
     failure = apt.download(found, pool, watch)
     if failure is not None:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, cast
 
-from moderngl_colab.installer import decompress, tar, unpack
+from moderngl_colab.installer import decompress, plain, tar, unpack
 from moderngl_colab.installer.source import FetchError, Wanted
 
 __all__ = ["control", "take"]
@@ -70,7 +70,7 @@ def take(path: str, folder: str, wanted: Wanted) -> None:
 def _opened(path: str, part: str, option: str) -> Iterator[tar.Readable]:
     """One of a package's two archives, no more compressed; `option` is dpkg-deb's for it."""
     with contextlib.ExitStack() as stack:
-        stream = _find(stack.enter_context(open(path, "rb")), part)
+        stream = _find(stack.enter_context(plain.opened(path)), part)
         try:
             content = stack.enter_context(decompress.opened(stream))
         except decompress.NoZstdError:  # Ubuntu's are, and its dpkg reads it by itself.

@@ -74,7 +74,10 @@ def size(url: str, timeout: float) -> int | None:
         with web.answer(url, timeout, "HEAD") as answer:
             return _number(answer.headers.get("Content-Length", ""))
 
-    return _tried(once)
+    try:
+        return _tried(once)
+    except web.MethodError:
+        return None
 
 
 def to_file(url: str, path: str, timeout: float, progress: Progress) -> None:

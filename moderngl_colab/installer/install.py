@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
-from moderngl_colab import _files, _kernel, _nvml, _places
+from moderngl_colab import _kernel, _nvml
+from moderngl_colab.installer import place as places
 from moderngl_colab.installer import record, store, unpack
+from moderngl_colab.installer.place import Place
 from moderngl_colab.installer.record import DriverInstall
 from moderngl_colab.installer.source import (
     LICENCE,
@@ -19,10 +21,13 @@ from moderngl_colab.installer.source import (
     Progress,
     Source,
     Wanted,
+    one_line,
 )
 
-__all__ = ["install_driver", "installed", "offers", "remove"]
+__all__ = ["install_driver", "offers"]
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _MACHINES = ("x86_64", "aarch64")
 
 
@@ -57,21 +62,22 @@ def install_driver(  # noqa: PLR0913  - all but one have a default that most kee
         DriverInstallError: it cannot be installed; what was there before still is.
     """
     wanted = _wanted(version)
-    say = progress or _silence
     place = _place(wanted, dest)
-    if (there := record.whole(place.folder, wanted)) is not None:
-        return there
-    with store.told(place), store.held(place, lambda what: say(what, 0, None)):
-        store.sweep(place)
-        # It may have been waited for.
-        if (there := record.whole(place.folder, wanted)) is not None:
-            return there
-        _refuse_noexec(place)
-        sources = _sources(source, timeout, place)
-        try:
-            return _first_of(sources, wanted, place, accept_license, say)
-        finally:
-            shutil.rmtree(place.scratch, ignore_errors=True)
+    say = _callers(progress or _silence)
+    accepts = _callers(accept_license if callable(accept_license) else lambda _: accept_license)
+    try:
+        with places.told(place):
+            if (there := record.whole(place.folder, wanted)) is not None:
+                return there
+            with store.held(place, lambda what: say(what, 0, None)):
+                # It may have been waited for, or put back.
+                if (there := record.whole(place.folder, wanted)) is not None:
+                    return there
+                store.sweep(place)
+                _refuse_noexec(place)
+                return _first_of(_sources(source, timeout, place), wanted, place, accepts, say)
+    except _CallersError as error:
+        raise error.error from None
 
 
 def offers(
@@ -105,44 +111,6 @@ def offers(
     return tuple(found)
 
 
-def installed(environ: Mapping[str, str] = os.environ) -> tuple[DriverInstall, ...]:
-    """What is installed below ``XDG_DATA_HOME``, for every machine that shares it.
-
-    Arguments:
-        environ: where ``XDG_DATA_HOME`` is read.
-    """
-    parent = _places.store(environ)
-    names = [] if parent is None else _files.names(parent)
-    found = (record.read(os.path.join(str(parent), name)) for name in names)
-    return tuple(each for each in found if each is not None)
-
-
-def remove(version: str, environ: Mapping[str, str] = os.environ) -> DriverInstall:
-    """Remove what is installed below ``XDG_DATA_HOME`` of one version, for this machine.
-
-    Programs that have its libraries open keep them until they end.
-
-    Arguments:
-        version: for instance ``"550.54.15"``.
-        environ: where ``XDG_DATA_HOME`` is read.
-
-    Returns:
-        What was there.
-
-    Raises:
-        DriverInstallError: it is not there, or is being installed now, or cannot be removed.
-    """
-    machine = os.uname().machine
-    there = {each.version: each for each in installed(environ) if each.machine == machine}
-    if version not in there:
-        has = ", ".join(there) or "nothing"
-        raise DriverInstallError(f"{version!r} is not installed; what is: {has}")
-    place = store.of_store(os.path.basename(there[version].folder), environ)
-    with store.told(place), store.held(place):
-        store.remove(place)
-    return there[version]
-
-
 def _wanted(version: str | None) -> Wanted:
     machine = os.uname().machine
     if machine not in _MACHINES:
@@ -157,41 +125,44 @@ def _wanted(version: str | None) -> Wanted:
                 f"which version is wanted cannot be told: no NVIDIA kernel module is loaded, and "
                 f"{answer}: say version=, such as 550.54.15"
             )
-    if not _kernel.is_version(version):
+    if not isinstance(version, str) or not _kernel.is_version(version):
         raise DriverInstallError(
             f"{version!r} is no version of NVIDIA's driver; they are written like 550.54.15"
         )
     return Wanted(version, machine)
 
 
-def _place(wanted: Wanted, dest: str | os.PathLike[str] | None) -> store.Place:
+def _place(wanted: Wanted, dest: str | os.PathLike[str] | None) -> Place:
     if dest is None:
-        return store.of_store(str(wanted), os.environ)
-    place = store.of_folder(os.fspath(dest))
-    with store.told(place), contextlib.suppress(FileNotFoundError):
+        return places.of_store(str(wanted), os.environ)
+    path = os.fsdecode(dest)
+    if not path or "\0" in path:
+        raise DriverInstallError(f"{path!r} is no folder to install to")
+    place = places.of_folder(path)
+    with places.told(place), contextlib.suppress(FileNotFoundError):
         if not record.is_all(place.folder):
             raise DriverInstallError(f"{place.folder} has files that no installation put there")
     return place
 
 
-def _refuse_noexec(place: store.Place) -> None:
+def _refuse_noexec(place: Place) -> None:
     if os.statvfs(place.parent).f_flag & os.ST_NOEXEC:
         raise OSError("no library may be loaded from there: it is mounted noexec")
 
 
 def _sources(
-    source: str | os.PathLike[str] | None, timeout: float, place: store.Place | None
+    source: str | os.PathLike[str] | None, timeout: float, place: Place | None
 ) -> list[Source]:
     from moderngl_colab.installer import apt, local, nvidia  # They import subprocess and urllib.
 
-    kept = None if place is None else place.hidden("")[:-1]
+    kept = None if place is None else place.download
     every: dict[str, Source] = {
         "apt": apt.Apt(),
         "nvidia": nvidia.Archive(os.environ, kept, timeout),
     }
     if source is None:
         return [*every.values()]
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     if name in every:
         return [every[name]]
     if not os.path.exists(os.path.expanduser(name)):
@@ -205,8 +176,8 @@ def _sources(
 def _first_of(
     sources: Sequence[Source],
     wanted: Wanted,
-    place: store.Place,
-    accept_license: bool | Callable[[Offer], bool],
+    place: Place,
+    accepts: Callable[[Offer], bool],
     say: Progress,
 ) -> DriverInstall:
     """Install from the first source that has it."""
@@ -215,35 +186,52 @@ def _first_of(
         try:
             say(f"asking {source.name}", 0, None)
             offer = source.offer(wanted)
-            if offer.nvidias:
-                _refuse_unaccepted(offer, accept_license)
+            if offer.nvidias and not accepts(offer):
+                raise NotOffered(
+                    f"{offer.what} is there, but NVIDIA's licence was not accepted ({LICENCE}): "
+                    "pass accept_license=True (--accept-license)"
+                )
             unpack.ensure_room(place.parent, offer.download or 0)
+            if offer.download:
+                say(f"to fetch: {offer.download / 1e6:.1f} MB", 0, offer.download)
             folder = store.begin(place)
             offer.fetch(folder, say)
-            unpack.check(folder, wanted)
+            unpack.check(folder, wanted, offer.what)
             record.write(folder, wanted, offer)
             store.commit(place)
         except (NotOffered, FetchError) as error:
-            reasons.append(f"{source.name}: {error}")
+            reasons.append(one_line(f"{source.name}: {error}"))
             continue
         there = record.read(place.folder)
         if there is not None:
             return there._replace(fetched=True)
     numbered = "".join(f"\n  {n}. {reason}" for n, reason in enumerate(reasons, 1))
     raise DriverInstallError(
-        f"no source has the libraries of exactly {wanted.version} for {wanted.machine}:{numbered}"
+        f"nothing was installed; no source gave the libraries of exactly {wanted.version} for "
+        f"{wanted.machine}:{numbered}"
         f"\n  possible: give the .run of {wanted.version}, its packages, or a folder with its "
         "libraries as source= (--from)"
     )
 
 
-def _refuse_unaccepted(offer: Offer, accept_license: bool | Callable[[Offer], bool]) -> None:
-    accepted = accept_license(offer) if callable(accept_license) else accept_license
-    if not accepted:
-        raise NotOffered(
-            f"{offer.what} is there, but NVIDIA's licence was not accepted ({LICENCE}): "
-            "pass accept_license=True (--accept-license)"
-        )
+class _CallersError(Exception):
+    """What the file system had no part in."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _callers(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A function of the caller's, whose errors are the caller's, too."""
+
+    def call(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        try:
+            return function(*arguments, **named)
+        except OSError as error:
+            raise _CallersError(error) from error
+
+    return call
 
 
 def _silence(what: str, done: int, total: int | None) -> None:

@@ -41,7 +41,7 @@ class Local:
         except FetchError as error:
             raise NotOffered(f"{path}: {error}") from error
         except OSError as error:
-            raise NotOffered(f"{path}: {error.strerror or error}") from error
+            raise NotOffered(f"{error.filename or path}: {error.strerror or error}") from error
 
     def _of_a_runfile(self, wanted: Wanted) -> Offer:
         said = runfile.header(self._path)

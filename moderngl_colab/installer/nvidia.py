@@ -74,7 +74,7 @@ class Archive:
 
         def fetch(folder: str, progress: Progress) -> None:
             # A process that was killed while it unpacked leaves one that is whole.
-            if not (have and have == size and _digest(kept, progress) == digest):
+            if not (have and size in (have, None) and _digest(kept, progress) == digest):
                 self._download(url, kept, digest, progress)
             try:
                 progress(f"unpacking {os.path.basename(url)}", 0, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -16,11 +17,16 @@ from collections.abc import Callable, Sequence
 from moderngl_colab import _files, _signals
 from moderngl_colab.diagnostics import packages
 from moderngl_colab.diagnostics.packages import Package
-from moderngl_colab.installer import program
+from moderngl_colab.installer import leftovers, program
+from moderngl_colab.installer.source import NotOffered
 
 __all__ = ["PrivateApt"]
 
 _ANSWERS = 60.0  # seconds; apt-cache asks no other machine
+_NOTHING_FOUND = "No packages found"
+_STALL = 20.0  # seconds
+_PREFIX = "moderngl_colab-apt-"
+_UNQUOTABLE = re.compile(r'["%\\\x00-\x1f\x7f]')  # in a file of apt's settings
 
 # Read after the system's own: apt.conf(5). What has several values is added to, unless it is
 # cleared. Hooks are meant for the system's state, and root's would be run by root.
@@ -60,9 +66,12 @@ quiet "1";
 class PrivateApt:
     """Its folder is gone after :attr:`remove`, with this object, or with this process.
 
+    Where the process is killed, the next one removes it.
+
     Arguments:
         architecture: whose packages it knows, as Debian says it: ``"amd64"``.
-        stall: how long a server may send nothing, in seconds.
+        patience: how long the lists of packages may take, and how long nothing may come of the
+            packages, in seconds.
 
     Raises:
         OSError: there is no room for it.
@@ -71,41 +80,52 @@ class PrivateApt:
     remove: Callable[[], object]
     """Removes the folder."""
 
-    def __init__(self, architecture: str, stall: float) -> None:
+    def __init__(self, architecture: str, patience: float) -> None:
+        self._patience = patience
+        if _UNQUOTABLE.search(parent := tempfile.gettempdir()):
+            raise OSError(
+                f"the path of a folder in {parent!r} cannot be written in its settings: set "
+                "TMPDIR to another one"
+            )
+        leftovers.sweep(parent, _PREFIX)
         with _signals.held():  # An interrupt would leave a folder that nobody removes.
-            self._folder = tempfile.mkdtemp(prefix="moderngl_colab-apt-")
-            self.remove = weakref.finalize(self, _remove, self._folder, os.getpid())
+            self._folder, lock = leftovers.make(parent, _PREFIX)
+            self.remove = weakref.finalize(self, _remove, self._folder, lock, os.getpid())
         for name in ("state", "lists/partial", "cache/archives/partial", "log", "tmp"):
             os.makedirs(os.path.join(self._folder, name))
         settings = _SETTINGS.format(
-            folder=self._folder, architecture=architecture, stall=math.ceil(stall)
+            folder=self._folder,
+            architecture=architecture,
+            stall=math.ceil(min(_STALL, patience / 4)),
         )
         for name, text in (("none", ""), ("apt.conf", settings)):
             with open(os.path.join(self._folder, name), "w") as file:
                 file.write(text)
 
-    def update(self, patience: float) -> str:
+    def update(self) -> str:
         """Fetch the lists, of what archives there are.
-
-        Arguments:
-            patience: how long that may take, in seconds.
 
         Returns:
             Why there may be less than there should be; empty where all went well.
         """
-        done = self._run("apt-get", ["update"], timeout=patience)
-        if done.status is None:
-            return f"apt-get update did not end within {patience:.0f} s"
-        if done.complaint:
-            return f"apt-get update: {done.complaint}"
+        done = self._run("apt-get", ["update"], timeout=self._patience)
+        if done.status != 0 or done.complaint:
+            return _failure("apt-get update", done, self._patience)
         lists = _files.names(os.path.join(self._folder, "lists"))
         return "" if any("Packages" in name for name in lists) else "apt has no sources of packages"
 
     def show(self, names: Sequence[str]) -> list[Package]:
-        """Every version that the archives have of these packages; the newest of each is first."""
+        """Every version that the archives have of these packages; the newest of each is first.
+
+        Raises:
+            NotOffered: apt-cache does not tell.
+        """
         if not names:
             return []
-        return packages.listed(self._run("apt-cache", ["show", *names], timeout=_ANSWERS).out)
+        done = self._run("apt-cache", ["show", *names], timeout=_ANSWERS)
+        if done.status != 0 and done.complaint != _NOTHING_FOUND:
+            raise NotOffered(_failure("apt-cache show", done, _ANSWERS))
+        return packages.listed(done.out)
 
     def download(
         self, wanted: Sequence[Package], folder: str, watch: Callable[[], object]
@@ -115,15 +135,17 @@ class PrivateApt:
         Arguments:
             wanted: which, in exactly those versions.
             folder: where they are put.
-            watch: called again and again meanwhile.
+            watch: called again and again meanwhile; it tells whether something came.
 
         Returns:
             Why that failed; None where it did not.
         """
         # What is large is tried again.
         arguments = ["-o", "Acquire::Retries=2", "download", *map(str, wanted)]
-        done = self._run("apt-get", arguments, folder=folder, watch=watch)
-        return None if done.status == 0 else f"apt-get download: {done.complaint}"
+        done = self._run("apt-get", arguments, folder=folder, timeout=self._patience, watch=watch)
+        if done.status is None:
+            return f"apt-get download: nothing came for {self._patience:.0f} s"
+        return None if done.status == 0 else _failure("apt-get download", done, self._patience)
 
     def _run(
         self,
@@ -131,7 +153,7 @@ class PrivateApt:
         arguments: Sequence[str],
         *,
         folder: str | None = None,
-        timeout: float = math.inf,
+        timeout: float,
         watch: Callable[[], object] = lambda: None,
     ) -> program.Done:
         path = shutil.which(tool)
@@ -144,6 +166,13 @@ class PrivateApt:
         return program.run(command, environ, folder or self._folder, timeout, watch)
 
 
-def _remove(folder: str, owner: int) -> None:
+def _failure(what: str, done: program.Done, timeout: float) -> str:
+    if done.status is None:
+        return f"{what} did not end within {timeout:.0f} s"
+    return f"{what}: {done.complaint or f'it ended with status {done.status}'}"
+
+
+def _remove(folder: str, lock: int, owner: int) -> None:
     if os.getpid() == owner:  # and not a process that was forked meanwhile
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)

@@ -8,14 +8,15 @@ import os
 import stat
 from typing import Any, NamedTuple
 
-from moderngl_colab import _files
-from moderngl_colab.installer.source import Offer, Wanted
+from moderngl_colab import _files, _trust
+from moderngl_colab.installer.source import Offer, Wanted, one_line
 
 __all__ = ["NAME", "DriverInstall", "is_all", "read", "whole", "write"]
 
 NAME = "moderngl_colab.json"
 _BLOCK = 1 << 20
 _MOST = 1 << 20
+_LARGEST = 1 << 40  # bytes
 
 
 class DriverInstall(NamedTuple):
@@ -39,10 +40,8 @@ class DriverInstall(NamedTuple):
     """Whether they were fetched by this call; else they were there, and whole."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.version} for {self.machine}: {self.folder} ({self.bytes / 1e6:.0f} MB, from "
-            f"{self.what})"
-        )
+        has = f"{self.bytes / 1e6:.0f} MB, from {self.what}" if self.files else "damaged"
+        return one_line(f"{self.version} for {self.machine}: {self.folder} ({has})")
 
 
 def write(folder: str, wanted: Wanted, offer: Offer) -> None:
@@ -76,12 +75,14 @@ def read(folder: str) -> DriverInstall | None:
     """What is in a folder; None where nothing was installed there, or it cannot be told."""
     said = _said(folder)
     try:
+        sizes = [file["bytes"] for file in said["files"].values()]
+        if not all(isinstance(size, int) and 0 <= size < _LARGEST for size in sizes):
+            return None
         return DriverInstall(
             str(said["version"]), str(said["machine"]), folder, str(said["source"]),
-            str(said["what"]), sum(int(file["bytes"]) for file in said["files"].values()),
-            tuple(said["files"]),
+            str(said["what"]), sum(sizes), tuple(said["files"]),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
@@ -100,7 +101,10 @@ def is_all(folder: str) -> bool:
 
 
 def whole(folder: str, wanted: Wanted) -> DriverInstall | None:
-    """What is in a folder, if every byte of it is what was installed and it is what is wanted."""
+    """What is in a folder, if every byte of it is what was installed and it is what is wanted.
+
+    What others than root and this user could replace is not: the search would refuse it.
+    """
     there = read(folder)
     if there is None or (there.version, there.machine) != wanted:
         return None
@@ -108,7 +112,7 @@ def whole(folder: str, wanted: Wanted) -> DriverInstall | None:
     try:
         files = all(_is(os.path.join(folder, n), file) for n, file in said["files"].items())
         links = all(os.readlink(os.path.join(folder, n)) == to for n, to in said["links"].items())
-    except (OSError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError, AttributeError, ValueError):  # ValueError: a NUL.
         return None
     return there if files and links else None
 
@@ -116,7 +120,8 @@ def whole(folder: str, wanted: Wanted) -> DriverInstall | None:
 def _is(path: str, said: Any) -> bool:
     status = os.lstat(path)
     return (
-        stat.S_ISREG(status.st_mode)
+        _trust.breach(path) is None
+        and stat.S_ISREG(status.st_mode)
         and status.st_size == said["bytes"]
         and _digest(path) == said["sha256"]
     )

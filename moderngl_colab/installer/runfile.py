@@ -11,7 +11,7 @@ import re
 import shutil
 from typing import BinaryIO, NamedTuple
 
-from moderngl_colab.installer import decompress, program, unpack
+from moderngl_colab.installer import decompress, plain, program, unpack
 from moderngl_colab.installer.source import FetchError, Wanted
 
 __all__ = ["Header", "header", "take"]
@@ -42,7 +42,7 @@ def header(path: str) -> Header:
         OSError: it cannot be read.
     """
     said: dict[bytes, str] = {}
-    with open(path, "rb") as stream:
+    with plain.opened(path) as stream:
         if stream.read(2) == b"#!":
             for _ in range(_MOST_ASSIGNMENTS):
                 if (found := _ASSIGNMENT.fullmatch(stream.readline(_LONGEST_LINE))) is not None:
@@ -71,7 +71,7 @@ def take(path: str, folder: str, wanted: Wanted) -> None:
         OSError: the file system refuses something.
     """
     said = header(path)
-    with open(path, "rb") as stream:
+    with plain.opened(path) as stream:
         _go_to_line(stream, said.skip)
         try:
             with decompress.opened(stream) as content:

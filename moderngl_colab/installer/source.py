@@ -14,6 +14,7 @@ __all__ = [
     "Progress",
     "Source",
     "Wanted",
+    "one_line",
 ]
 
 LICENCE = "https://www.nvidia.com/en-us/drivers/nvidia-license/linux/"
@@ -21,6 +22,11 @@ LICENCE = "https://www.nvidia.com/en-us/drivers/nvidia-license/linux/"
 
 Progress = Callable[[str, int, int | None], None]
 """What is done, how many bytes of it are, and of how many; None where nobody tells."""
+
+
+def one_line(text: str) -> str:
+    """A text of somebody else's without line ends, and without what a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class DriverInstallError(RuntimeError):

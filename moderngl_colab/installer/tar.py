@@ -16,6 +16,7 @@ from moderngl_colab.installer.source import FetchError
 __all__ = ["Member", "Readable", "members"]
 
 _LONGEST_NAME = 1 << 16
+_LARGEST = 4 << 30  # of a member, in bytes; tarfile would look for its end for ever
 # Members that say something about the next one, and that tarfile reads whole.
 _ABOUT_OTHERS = b"LKxXg"
 
@@ -61,6 +62,8 @@ def members(
     ):
         while (member := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # It would keep them all.
+            if not 0 <= member.size <= _LARGEST:
+                raise FetchError("the archive is damaged: a member has an impossible size")
             _refuse_hostile(member, of_a_system)
             plain = member.isreg() and not member.issparse()
             content = archive.extractfile(member) if plain else None
@@ -85,6 +88,9 @@ def _told() -> Iterator[None]:
         yield
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise FetchError(f"the archive is damaged: {error}") from error
+    # What says something about the next member may say it of another such one, and so on.
+    except (RecursionError, IndexError) as error:
+        raise FetchError("the archive is damaged: its headers make no sense") from error
 
 
 def _refuse_hostile(member: tarfile.TarInfo, of_a_system: bool) -> None:

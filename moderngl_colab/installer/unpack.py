@@ -173,12 +173,13 @@ def _write(header: bytes, content: tar.Readable, size: int, path: str) -> None:
         os.fsync(stream.fileno())  # Or a crash could leave an empty file under the final name.
 
 
-def check(folder: str, wanted: Wanted) -> None:
+def check(folder: str, wanted: Wanted, source: str) -> None:
     """See to it that a folder has all that is needed, and link the names by which it is asked for.
 
     Arguments:
         folder: where the libraries are.
         wanted: which they have to be.
+        source: what they were taken out of, for the error.
 
     Raises:
         FetchError: one is missing, damaged, or another version's.
@@ -195,8 +196,8 @@ def check(folder: str, wanted: Wanted) -> None:
             links[said.soname] = name
     if missing := sorted(needed - {*have}):
         if not have:
-            raise FetchError(f"there is nothing of the GL half of {wanted} in it")
-        raise FetchError(f"it lacks {', '.join(missing)}")
+            raise FetchError(f"{source} has nothing of the GL half of {wanted}")
+        raise FetchError(f"{source} lacks {', '.join(missing)}")
     for link, name in links.items():
         if not link.startswith(f"{name.partition('.so.')[0]}.so.") or "/" in link:
             raise FetchError(f"{name} calls itself {link!r}")

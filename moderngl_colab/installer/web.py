@@ -1,6 +1,7 @@
 """Web servers, of which no more is trusted than the address that was asked for.
 
-Redirections lead to HTTPS and to nothing of this machine, and no silence is waited for without end.
+Redirections lead to HTTPS or to the host that was asked, no proxy is asked for what is on this
+machine, and no silence is waited for without end.
 """
 
 from __future__ import annotations
@@ -8,18 +9,33 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from moderngl_colab.installer import connection
 from moderngl_colab.installer.source import FetchError
 
-__all__ = ["AbsentError", "BrokenError", "RangeError", "answer", "check_address", "told"]
+__all__ = [
+    "AbsentError",
+    "BrokenError",
+    "MethodError",
+    "RangeError",
+    "answer",
+    "check_address",
+    "told",
+]
 
 _GONE = (403, 404, 410)
+_UNKNOWN_METHOD = (405, 501)
 _UNSATISFIABLE = 416
+_PROXY = re.compile(
+    r"(https?://)?([^/\s]*@)?([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:\d{1,4}|:[1-5]\d{4})?/?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 class AbsentError(FetchError):
@@ -30,6 +46,10 @@ class BrokenError(FetchError):
     """What may be otherwise a moment later: the connection broke, or the server failed."""
 
 
+class MethodError(FetchError):
+    """The server does not know what it is asked to do with the file."""
+
+
 class RangeError(BrokenError):
     """What is here already is longer than the server's file."""
 
@@ -38,19 +58,30 @@ def check_address(url: str) -> None:
     """Refuse an address by which others could answer.
 
     Raises:
-        FetchError: it is neither HTTPS nor this machine's own HTTP, on a loopback address.
+        FetchError: it is no address, or neither HTTPS nor this machine's own HTTP, on a loopback
+            address.
     """
+    shown = re.sub("//.*@", "//", url, flags=re.DOTALL)  # There may be a password in it.
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname or "", parts.port
+        host.encode("idna")
     except ValueError as error:
-        raise FetchError(f"{url!r} is no address: {error}") from error
+        why = str(error)
+        if isinstance(error, UnicodeError):
+            why = "a part of its host's name is empty, or has more than 63 characters"
+        raise FetchError(f"{shown!r} is no address: {why}") from error
     if parts.scheme == "file":
-        raise FetchError(f"{url} is a file: give its path as source= (--from)")
+        raise FetchError(f"{shown} is a file: give its path as source= (--from)")
     if not host:
-        raise FetchError(f"{url!r} is no server's address")
+        raise FetchError(f"{shown!r} is no server's address")
     if parts.username is not None:
         raise FetchError(f"the address of {host} has a user's name in it, which is not sent")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise FetchError(
+            f"{url!r} is no address: a space is written as %20 in one, and others than ASCII's "
+            "characters are written so, too"
+        )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise FetchError(f"{url} is not served by HTTPS: whoever is on the way could change it")
 
@@ -81,13 +112,32 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
         return request
 
 
+class _Proxies(urllib.request.ProxyHandler):
+    def proxy_open(
+        self,
+        req: urllib.request.Request,
+        proxy: str,
+        type: str,  # noqa: A002  - It is what urllib calls the address's scheme.
+    ) -> Any:
+        """Have a proxy asked, if it is one, and the address is another machine's."""
+        host = urllib.parse.urlsplit(req.full_url).hostname or ""
+        if _is_loopback(host) or urllib.request.proxy_bypass(req.host):
+            return None
+        if _PROXY.fullmatch(proxy) is None:  # It is not shown: there may be a password in it.
+            raise FetchError(
+                f"the environment's {type}_proxy is no address of an HTTP proxy: one is written "
+                "like http://proxy.example.org:3128"
+            )
+        return super().proxy_open(req, proxy.rstrip("/"), type)
+
+
 def _opener() -> urllib.request.OpenerDirector:
     """What speaks HTTP and HTTPS, by the environment's proxies; no file: and no ftp:."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Proxies(),
+        connection.HTTP(),
+        connection.HTTPS(),
         urllib.request.UnknownHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
@@ -105,12 +155,13 @@ def answer(
 
     Arguments:
         url: what is asked for.
-        timeout: how long the server may be silent, in seconds.
+        timeout: how long the server may be silent, and how long it may take until it answers,
+            in seconds.
         method: ``"GET"`` or ``"HEAD"``.
         start: from which byte on it is wanted.
 
     Raises:
-        AbsentError, RangeError, BrokenError: as their names say.
+        AbsentError, MethodError, RangeError, BrokenError: as their names say.
         FetchError: anything else went wrong.
     """
     check_address(url)
@@ -140,6 +191,8 @@ def told(timeout: float) -> Iterator[None]:
             raise FetchError("the server redirects in a circle") from error
         if error.code in _GONE:
             raise AbsentError(words) from error
+        if error.code in _UNKNOWN_METHOD:
+            raise MethodError(words) from error
         if error.code == _UNSATISFIABLE:
             raise RangeError(words) from error
         raise (BrokenError if error.code >= 500 else FetchError)(words) from error
@@ -147,11 +200,15 @@ def told(timeout: float) -> Iterator[None]:
         raise _unreachable(error.reason, timeout) from error
     except (http.client.HTTPException, OSError) as error:
         raise _unreachable(error, timeout) from error
+    except ValueError as error:  # an address that a server, or a proxy's variable, gave
+        raise FetchError(f"there is an address that is none: {error}") from error
 
 
 def _unreachable(error: object, timeout: float) -> FetchError:
     if isinstance(error, TimeoutError):
         return FetchError(f"the server was silent for {timeout:g} s")
+    if isinstance(error, http.client.InvalidURL):
+        return FetchError(f"there is an address that is none: {error}")
     if isinstance(error, http.client.HTTPException | ConnectionResetError | BrokenPipeError):
         return BrokenError(f"the connection broke ({type(error).__name__})")
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
