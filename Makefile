@@ -1,7 +1,7 @@
 # The packages of Debian and Ubuntu that each extra of pyproject.toml needs beside it.
 examples_packages = libegl1 libgl1 libegl-mesa0 libglx-mesa0 libgl1-mesa-dri xvfb
-test_packages = $(examples_packages) e2fsprogs gcc libc6-dev libglvnd-dev libx11-dev libxcursor1 \
-	mesa-utils mount openssl strace util-linux zstd
+test_packages = $(examples_packages) e2fsprogs gcc libc6-dev libfontconfig1 libglvnd-dev libx11-dev \
+	libxcursor1 mesa-utils mount openssl strace util-linux zstd
 docs_packages =
 
 PYTHON = python3

@@ -122,7 +122,7 @@ def give_nvml(machine: Machine) -> str:
 def install_driver(machine: Machine) -> str:
     """What fetches it for this user alone."""
     command = shell(machine, f"{PROGRAM} install-driver")
-    # A cell is no terminal, on which it would ask.
+    # Nobody can answer a question in a cell.
     return f"{command} --accept-license" if machine.platform in NOTEBOOKS else command
 
 

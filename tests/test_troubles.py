@@ -163,7 +163,7 @@ def cured(python: Callable[..., machines.Finished], trouble: Trouble, cache: Pat
 
 def installed(trouble: Trouble, command: str, home: Path) -> str:
     """The same where the cure is to install the driver, which is typed at a terminal."""
-    typed = f"yes | script -qec {shlex.quote(command)} {home}/said >/dev/null"
+    typed = f"echo y | script -qec {shlex.quote(command)} {home}/said >/dev/null"
     program = shlex.join([sys.executable, "-P", str(PROGRAMS / "cured.py")])
     # NVIDIA's archive is the first that has it.
     machine = replace(trouble.machine, removed=(*trouble.machine.removed, "/etc/apt/sources.list*"))

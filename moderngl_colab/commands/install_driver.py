@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
+from functools import partial
 
 from moderngl_colab import commands
 from moderngl_colab.commands import progress
 from moderngl_colab.commands.env import UNAVAILABLE, said
-from moderngl_colab.installer import install
-from moderngl_colab.installer.source import LICENCE, DriverInstallError, Offer
+from moderngl_colab.installer import install, kept
+from moderngl_colab.installer.source import LICENCE, DriverInstallError, Offer, one_line
 
 __all__ = ["HELP", "configure", "execute"]
+
+_NOTEBOOK = "JPY_PARENT_PID"  # Jupyter sets it for its kernels.
 
 HELP = "fetch the OpenGL half of the driver, for this user alone"
 
@@ -21,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Sources, in their order: apt, then NVIDIA's archive, each only where it has exactly that "
         "version. exit status: 0 it is installed, listed or removed; 64 wrong usage; 69 it could "
-        "not be installed or removed, and what was there before still is"
+        "not be, and what was there before still is, or no source has it (--dry-run)"
     )
     parser.add_argument(
         "--version",
@@ -51,7 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dry-run", action="store_true", help="say what each source has, and fetch nothing"
     )
     instead.add_argument("--list", action="store_true", help="list what is installed")
-    instead.add_argument("--remove", metavar="VERSION", help="remove what is installed of it")
+    instead.add_argument(
+        "--remove", metavar="VERSION", nargs="+", help="remove what is installed of these versions"
+    )
     parser.set_defaults(refuse=parser.error)
 
 
@@ -66,9 +73,10 @@ def execute(arguments: argparse.Namespace) -> int:
         if arguments.list:
             _list()
         elif arguments.remove is not None:
-            commands.write(f"removed {install.remove(arguments.remove)}\n")
+            for version in arguments.remove:
+                commands.write(f"removed {kept.remove(version)}\n")
         elif arguments.dry_run:
-            _offers(arguments)
+            return _offers(arguments)
         else:
             _install(arguments)
     except DriverInstallError as error:
@@ -77,33 +85,39 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> None:
-    with progress.shown(in_bytes=True) as told:
+    with progress.shown(in_bytes=True) as display:
         done = install.install_driver(
             arguments.version,
             arguments.source,
             arguments.dest,
-            accept_license=arguments.accept_license or _ask,
-            progress=told,
+            accept_license=arguments.accept_license or partial(_ask, display),
+            progress=display or progress.Lines(),  # It takes minutes, and may wait for another.
         )
     commands.write(f"{'installed' if done.fetched else 'already there'}: {done}\n")
     if arguments.dest is not None:
-        commands.write(f"to use it: export MODERNGL_COLAB_DRIVER_DIR={done.folder}\n")
+        folder = shlex.quote(done.folder)
+        commands.write(f"to use it: export MODERNGL_COLAB_DRIVER_DIR={folder}\n")
 
 
-def _ask(offer: Offer) -> bool:
+def _ask(display: progress.Display | None, offer: Offer) -> bool:
     """Whether who sits at the terminal accepts NVIDIA's licence; nobody does elsewhere."""
-    streams = (sys.stdin, sys.stderr)
-    if not all(stream is not None and stream.isatty() for stream in streams):
+    # A notebook gives what a cell starts a terminal on which nobody can answer.
+    if display is None or sys.stdin is None or not sys.stdin.isatty() or _NOTEBOOK in os.environ:
         return False
-    commands.complain(f"{offer.what}{_size(offer)} is NVIDIA's, under its licence: {LICENCE}")
-    print("Do you accept it, and is it to be fetched? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    with display.aside():
+        commands.complain(f"{offer.what}{_size(offer)} is NVIDIA's, under its licence: {LICENCE}")
+        print(
+            "Do you accept it, and is it to be fetched? [y/N] ", end="", file=sys.stderr, flush=True
+        )
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _offers(arguments: argparse.Namespace) -> None:
-    for name, offer in install.offers(arguments.version, arguments.source):
+def _offers(arguments: argparse.Namespace) -> int:
+    offers = install.offers(arguments.version, arguments.source)
+    for name, offer in offers:
         text = offer if isinstance(offer, str) else f"{offer.what}{_size(offer)}"
-        commands.write(f"{name:8}{text}\n")
+        commands.write(f"{name:8}{one_line(text)}\n")
+    return UNAVAILABLE if all(isinstance(offer, str) for _, offer in offers) else 0
 
 
 def _size(offer: Offer) -> str:
@@ -111,5 +125,4 @@ def _size(offer: Offer) -> str:
 
 
 def _list() -> None:
-    for each in install.installed():
-        commands.write(f"{each}\n")
+    commands.write("".join(f"{each}\n" for each in kept.installed()) or "nothing is installed\n")

@@ -23,11 +23,12 @@ X11 = apt("libx11-6 libxext6")
 
 # The platform of the tests is Kubernetes, whatever machine they run on.
 GPU = 'add "nvidia.com/gpu: 1" to the container\'s resources.limits'
-GRAPHICS = (
+NVML = (
     'add "runtimeClassName: nvidia" to the pod\'s spec and "- {name: NVIDIA_DRIVER_CAPABILITIES, '
-    "value: all}\" to the container's env; or here: python -m moderngl_colab install-driver"
+    "value: all}\" to the container's env"
 )
 INSTALL = "python -m moderngl_colab install-driver"
+GRAPHICS = f"{NVML}; or here: {INSTALL}"
 SMI = "nvidia-smi shows whether the driver itself works"
 WHOLE_GPU = "ask for a whole GPU; its administrator can end MIG mode with nvidia-smi -mig 0"
 D3D12 = "export GALLIUM_DRIVER=d3d12 LD_LIBRARY_PATH=/usr/lib/wsl/lib"

@@ -336,7 +336,7 @@ TROUBLES: dict[str, Trouble] = {
         _with("package", libraries=(Placed("{lib}", driver.ALL - driver.NVML),)),
         "gpu",
         "nvml-absent",
-        remedies.GRAPHICS,
+        remedies.NVML,
         cured=_HEALTHY,
     ),
     "remote-display": Trouble(
