@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -101,6 +100,8 @@ def store(environ: Mapping[str, str]) -> str | None:
 
 def _home() -> str:
     """This user's home by the password database, as a login would set it; nothing without one."""
+    import pwd  # Windows has none.
+
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:

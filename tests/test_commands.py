@@ -268,7 +268,8 @@ for name in ("SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "S
 sys.platform = "win32"
 import moderngl_colab
 from moderngl_colab.__main__ import main
-print(main(["env"]), main(["run", "--", "true"]))
+print(main(["env"]), main(["run", "--", "true"]), main(["bench"]), main(["install-driver"]))
+print(main(["--help"]))
 try:
     moderngl_colab.prepare_environment()
 except moderngl_colab.GPUContextError as error:
@@ -281,11 +282,13 @@ def test_on_another_system_it_is_said_what_serves_there(python: Python) -> None:
         "moderngl_colab serves Linux; on win32 the system itself gives GPU contexts: "
         "moderngl.create_context(standalone=True)\n"
     )
-    assert result(python("no-nvidia", FOREIGN, check=False)) == (
-        0,
-        f"69 69\n{text}",
-        f"moderngl-colab env: error: {text}moderngl-colab run: error: {text}",
-    )
+    names = ("env", "run", "bench", "install-driver")
+    status, output, errors = result(python("no-nvidia", FOREIGN, check=False))
+    first, *helped, last = output.splitlines(keepends=True)
+
+    assert (status, first, last) == (0, "69 69 69 69\n", text)
+    assert errors == "".join(f"moderngl-colab {name}: error: {text}" for name in names)
+    assert helped[0].startswith("usage: ")
 
 
 TWO = {"STANDIN_GPUS": "2", "STANDIN_ORDER": "reverse"}

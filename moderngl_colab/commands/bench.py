@@ -13,6 +13,8 @@ from moderngl_colab.bench import Benchmark, bench, benchmark, result
 from moderngl_colab.commands import pictures, progress
 from moderngl_colab.commands.env import UNAVAILABLE, said
 from moderngl_colab.diagnostics import report
+from moderngl_colab.errors import GPUContextError
+from moderngl_colab.options import refuse_foreign_systems
 
 __all__ = ["HELP", "configure", "execute"]
 
@@ -23,8 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.epilog = (
         "exit status: 0 a GPU was measured; 1 the CPU alone; 2 nothing; 3 a frame was wrong, or "
-        "not everything could be measured; 64 wrong usage; 69 matplotlib is not installed; 73 the "
-        "picture could not be saved"
+        "not everything could be measured; 64 wrong usage; 69 matplotlib is not installed, or "
+        "this is not Linux; 73 the picture could not be saved"
     )
     parser.add_argument(
         "--size",
@@ -65,6 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Measure, print the table and save the picture."""
+    try:
+        refuse_foreign_systems()
+    except GPUContextError as error:
+        return said("bench", str(error), UNAVAILABLE)
     if arguments.save is not None and (status := _unable(arguments.save)) is not None:
         return status
     with progress.shown() as told:

@@ -11,8 +11,9 @@ from functools import partial
 from moderngl_colab import commands
 from moderngl_colab.commands import progress
 from moderngl_colab.commands.env import UNAVAILABLE, said
-from moderngl_colab.installer import install, kept
+from moderngl_colab.errors import GPUContextError
 from moderngl_colab.installer.source import LICENCE, DriverInstallError, Offer, one_line
+from moderngl_colab.options import refuse_foreign_systems
 
 __all__ = ["HELP", "configure", "execute"]
 
@@ -70,21 +71,23 @@ def execute(arguments: argparse.Namespace) -> int:
         flag = "--list" if arguments.list else "--remove"
         arguments.refuse(f"argument {flag}: it takes no other flag beside it")
     try:
+        refuse_foreign_systems()
         if arguments.list:
             _list()
         elif arguments.remove is not None:
-            for version in arguments.remove:
-                commands.write(f"removed {kept.remove(version)}\n")
+            _remove(arguments.remove)
         elif arguments.dry_run:
             return _offers(arguments)
         else:
             _install(arguments)
-    except DriverInstallError as error:
+    except (DriverInstallError, GPUContextError) as error:
         return said("install-driver", str(error), UNAVAILABLE)
     return 0
 
 
 def _install(arguments: argparse.Namespace) -> None:
+    from moderngl_colab.installer import install  # Windows has not what it imports.
+
     with progress.shown(in_bytes=True) as display:
         done = install.install_driver(
             arguments.version,
@@ -113,6 +116,8 @@ def _ask(display: progress.Display | None, offer: Offer) -> bool:
 
 
 def _offers(arguments: argparse.Namespace) -> int:
+    from moderngl_colab.installer import install
+
     offers = install.offers(arguments.version, arguments.source)
     for name, offer in offers:
         text = offer if isinstance(offer, str) else f"{offer.what}{_size(offer)}"
@@ -124,5 +129,14 @@ def _size(offer: Offer) -> str:
     return "" if not offer.download else f" ({offer.download / 1e6:.0f} MB to fetch)"
 
 
+def _remove(versions: list[str]) -> None:
+    from moderngl_colab.installer import kept
+
+    for version in versions:
+        commands.write(f"removed {kept.remove(version)}\n")
+
+
 def _list() -> None:
+    from moderngl_colab.installer import kept
+
     commands.write("".join(f"{each}\n" for each in kept.installed()) or "nothing is installed\n")
