@@ -583,11 +583,11 @@ from moderngl_colab.installer.apt import Apt
 from moderngl_colab.installer.source import Wanted
 
 offer = Apt().offer(Wanted("550.54.15", os.uname().machine))
-print(len(os.listdir(tempfile.gettempdir())))
+print(len(os.listdir(tempfile.gettempdir())), flush=True)
 if (pid := os.fork()) == 0:
     sys.exit()
 os.waitpid(pid, 0)
-print(len(os.listdir(tempfile.gettempdir())))
+print(len(os.listdir(tempfile.gettempdir())), flush=True)
 if len(sys.argv) > 1:
     del offer
     print(os.listdir(tempfile.gettempdir()))
