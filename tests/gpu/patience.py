@@ -47,20 +47,26 @@ class Patience:
             env: its environment, all of it.
             timeout: in seconds.
         """
+        from moderngl_colab import _signals  # Where it is not installed, nothing is run.
+
         left = self._until - time.monotonic()
-        process = subprocess.Popen(
-            argv, env=env, text=True, errors="replace", process_group=0,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            stdout, stderr = process.communicate(timeout=max(0, min(timeout, left)))
-        except subprocess.TimeoutExpired:
-            if left < timeout:
-                pytest.skip(self._used_up())
-            self._hangs += 1
-            pytest.fail(f"it did not end within {timeout:g} s, and was ended", pytrace=False)
-        finally:
-            _end(process)
+        with contextlib.ExitStack() as held:
+            # An interrupt amid the start would leave the program to nobody.
+            held.enter_context(_signals.held())
+            process = subprocess.Popen(
+                argv, env=env, text=True, errors="replace", process_group=0,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            try:
+                held.close()
+                stdout, stderr = process.communicate(timeout=max(0, min(timeout, left)))
+            except subprocess.TimeoutExpired:
+                if left < timeout:
+                    pytest.skip(self._used_up())
+                self._hangs += 1
+                pytest.fail(f"it did not end within {timeout:g} s, and was ended", pytrace=False)
+            finally:
+                _end(process)
         return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
 
     def _used_up(self) -> str:
