@@ -534,8 +534,9 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     context.load_cert_chain(folder / "cert", folder / "key")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv(
-            "MODERNGL_COLAB_DRIVER_URL", f"https://localhost:{listener.getsockname()[1]}"
+            "MODERNGL_COLAB_DRIVER_URL", f"https://127.0.0.1:{listener.getsockname()[1]}"
         )
+        listener.settimeout(20)  # seconds; where nobody comes the test fails, and does not wait
 
         def shake_hands() -> None:
             connection, _ = listener.accept()
