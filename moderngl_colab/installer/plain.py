@@ -1,4 +1,4 @@
-"""Files that the user names: a link to one is one, a pipe or a device is none."""
+"""Plain files: a pipe or a device is none, and nobody is waited for who might write to one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import BinaryIO
 __all__ = ["opened"]
 
 
-def opened(path: str) -> BinaryIO:
-    """Open a file to read it; nobody is waited for who might write to it.
+def opened(path: str, links: int = 0) -> BinaryIO:
+    """Open a file to read it.
+
+    Arguments:
+        path: the file's.
+        links: ``os.O_NOFOLLOW`` where a link to one is none; one that the user names is.
 
     Raises:
         OSError: it is not there, no plain file, or cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no plain file", path)

@@ -14,7 +14,6 @@ from moderngl_colab.installer.source import Offer, Wanted, one_line
 __all__ = ["NAME", "DriverInstall", "is_all", "read", "whole", "write"]
 
 NAME = "moderngl_colab.json"
-_BLOCK = 1 << 20
 _MOST = 1 << 20
 _LARGEST = 1 << 40  # bytes
 

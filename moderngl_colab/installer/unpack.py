@@ -10,13 +10,11 @@ import contextlib
 import errno
 import os
 import posixpath
-import stat
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from moderngl_colab import _kernel
-from moderngl_colab.installer import elf, tar
+from moderngl_colab.installer import elf, plain, tar
 from moderngl_colab.installer.source import FetchError, Wanted
 
 __all__ = ["BLOCK", "NEEDED", "check", "ensure_room", "from_tar", "from_tree", "names"]
@@ -131,12 +129,12 @@ def from_tree(tree: str, folder: str, wanted: Wanted) -> None:
     for path in sorted(_files_below(tree), key=lambda path: (path.count("/"), path)):
         name = os.path.basename(path)
         if name in wanted_names and name not in found:
-            with contextlib.suppress(OSError), _opened(path) as stream:
+            with contextlib.suppress(OSError), plain.opened(path, os.O_NOFOLLOW) as stream:
                 if elf.is_for(wanted.machine, stream.read(elf.HEADER)):
                     found[name] = path
     ensure_room(folder, sum(os.lstat(path).st_size for path in found.values()))
     for name, path in found.items():
-        with _opened(path) as stream:
+        with plain.opened(path, os.O_NOFOLLOW) as stream:
             size = os.fstat(stream.fileno()).st_size
             _write(b"", stream, size, os.path.join(folder, name))
 
@@ -144,16 +142,6 @@ def from_tree(tree: str, folder: str, wanted: Wanted) -> None:
 def _files_below(tree: str) -> Iterator[str]:
     for at, _, files in os.walk(tree):
         yield from (os.path.join(at, name) for name in files)
-
-
-def _opened(path: str) -> BinaryIO:
-    """Open a plain file; a link, a FIFO or a device is refused."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no file", path)
-    return open(descriptor, "rb")
 
 
 def _write(header: bytes, content: tar.Readable, size: int, path: str) -> None:
