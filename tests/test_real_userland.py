@@ -22,8 +22,8 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 NEWEST = """
 import sys
 from moderngl_colab.installer.private_apt import PrivateApt
-apt = PrivateApt(sys.argv[1], stall=30)
-failure = apt.update(120)
+apt = PrivateApt(sys.argv[1], patience=120)
+failure = apt.update()
 print(next((package.upstream for package in apt.show(["libegl-nvidia0"])), failure))
 """
 INSTALL = """
