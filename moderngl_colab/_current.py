@@ -95,8 +95,8 @@ def unbind(binding: Binding | None) -> None:
 def kept() -> Iterator[None]:
     """A block that starts with nothing current, and after which the same is so as before."""
     before = current()
-    unbind(before)
     try:
+        unbind(before)
         yield
     finally:
         unbind(current())
@@ -107,8 +107,8 @@ def kept() -> Iterator[None]:
 def nothing_current() -> Iterator[None]:
     """A block that starts with nothing current; if it raises, what was current is so again."""
     before = current()
-    unbind(before)
     try:
+        unbind(before)
         yield
     except BaseException:
         unbind(current())

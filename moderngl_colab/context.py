@@ -84,22 +84,32 @@ def get_gpu_context(
         raise causes.forked()
     started = time.perf_counter()
     asked = options(require, device, allow_software, strategies, settings)
-    with _alone(asked), _current.nothing_current(), _process.environment(_for_mesa()):
-        winner = first_verified(asked)
+    context = None
+    with _current.nothing_current():
         try:
-            if winner.software:
-                # Here and nowhere deeper: the line that the warning names is the caller's.
-                warnings.warn(winner.warning(), SoftwareRenderingWarning, stacklevel=_callers())
-            # The stubs take every setting for a dictionary.
-            ready: Any = {"context": winner.context}
-            context = moderngl.create_context(
-                require=asked.request.version, standalone=True, **ready
-            )
-            _signals.let_in()
+            with _alone(asked), _process.environment(_for_mesa()):
+                context = _made(asked, started)
         except BaseException:
-            gl.discard(winner.context)
+            if context is not None:  # A handler that was held back raised at the block's end.
+                context.release()
             raise
-        remember(context, winner.described(time.perf_counter() - started))
+    return context
+
+
+def _made(asked: Options, started: float) -> moderngl.Context:
+    winner = first_verified(asked)
+    try:
+        if winner.software:
+            # Here and nowhere deeper: the line that the warning names is the caller's.
+            warnings.warn(winner.warning(), SoftwareRenderingWarning, stacklevel=_callers())
+        # The stubs take every setting for a dictionary.
+        ready: Any = {"context": winner.context}
+        context = moderngl.create_context(require=asked.request.version, standalone=True, **ready)
+        _signals.let_in()
+    except BaseException:
+        gl.discard(winner.context)
+        raise
+    remember(context, winner.described(time.perf_counter() - started))
     return context
 
 

@@ -54,14 +54,14 @@ stop_server()
 before, hits, differences = state(), 0, []
 random.seed(1)
 for trial in range(150):
-    took = 0.15 if trial % 2 else 0.02
+    took, ctx = 0.15 if trial % 2 else 0.02, None
     try:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-4, took))
         ctx = call()
         signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         hits += 1
-    else:
+    if ctx is not None:
         ctx.release()
     if trial % 2:
         call().release()
@@ -77,6 +77,39 @@ print(json.dumps([hits, differences, list(drawn(ctx, (1, 0, 0)))]))
     assert hits > 50
     assert differences == []
     assert pixel == [255, 0, 0]
+
+
+def test_an_interrupt_when_the_context_is_ready_leaves_what_was_before() -> None:
+    code = f"""
+{DRAWN}
+import moderngl
+from moderngl_colab import _current
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+call().release()
+raw = moderngl.create_context(standalone=True, backend="egl")
+before, current, seen = state(), _current.current(), []
+def strike(frame, event, _):
+    if event == "return" and frame.f_code.co_name == "remember":
+        seen.append("ready")
+        signal.raise_signal(signal.SIGALRM)
+sys.setprofile(strike)
+try:
+    call()
+except KeyboardInterrupt:
+    seen.append("told")
+sys.setprofile(None)
+gc.collect()
+now = state()
+differences = [name for name in now if now[name] != before[name]]
+print(json.dumps([seen, differences, _current.current() == current, list(drawn(raw, (0, 0, 1)))]))
+"""
+    seen, differences, is_current, pixel = run(code)
+
+    assert (seen, differences) == (["ready", "told"], [])
+    assert is_current
+    assert pixel == [0, 0, 255]
 
 
 def test_an_exception_thrown_into_a_thread_leaves_environment_and_locks() -> None:
