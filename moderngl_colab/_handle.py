@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
-from moderngl_colab import _current, _fork, _signals
+from moderngl_colab import _calls, _current, _fork, _signals
 from moderngl_colab.errors import ForkedProcessError, GPUContextError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Handle:
         would come to the parent's.
         """
         try:
-            with _signals.held():
+            with _signals.held(), _calls.unforked():
                 self._release()
         except BaseException:  # A handler may have raised before they were held: nobody asks again.
             self._release()
@@ -120,7 +120,7 @@ class Handle:
             raise RuntimeError("this context was released")
         depth = len(self._entered)
         try:
-            with _signals.held():
+            with _signals.held(), _calls.unforked():
                 self._enter()
             return self
         except BaseException:  # Who is told of one has not entered.
@@ -156,7 +156,7 @@ class Handle:
             return
         depth = len(self._entered)
         try:
-            with _signals.held():
+            with _signals.held(), _calls.unforked():
                 self._exit()
         except BaseException:  # Who is told of one has left.
             if len(self._entered) == depth > 0:

@@ -393,6 +393,29 @@ thread.join()
     assert python(machine, COMMON + code, timeout=30).stdout == "mesa 00ff00\n" * 4
 
 
+def test_a_fork_waits_for_what_another_thread_does_to_a_context(python: Python) -> None:
+    code = """
+from moderngl_colab import _calls
+done, begun = [], threading.Event()
+def work():
+    with _calls.unforked():
+        begun.set()
+        time.sleep(0.5)
+        done.append("done")
+def again():
+    with _calls.unforked():
+        say(done)
+thread = threading.Thread(target=work)
+thread.start()
+begun.wait()
+child(again)
+thread.join()
+with _calls.unforked():  # A thread does not wait for itself.
+    child(again)
+"""
+    assert python("no-nvidia", COMMON + code).stdout == "['done']\n" * 2
+
+
 # ---- multiprocessing ----------------------------------------------------------------------------
 
 # A file, for what is spawned imports it.
