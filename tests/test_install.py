@@ -1484,6 +1484,6 @@ except install.DriverInstallError as error:
 """
     assert python("no-nvidia", code, env={"XDG_DATA_HOME": str(store)}).stdout == (
         "which version is wanted cannot be told: no NVIDIA kernel module is loaded, and NVML: "
-        "NVML Shared Library Not Found (12): say version=, such as 550.54.15\n"
+        "NVML Shared Library Not Found (12): say version= (--version), such as 550.54.15\n"
     )
     assert not store.exists()

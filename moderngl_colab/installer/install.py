@@ -123,7 +123,7 @@ def _wanted(version: str | None) -> Wanted:
         if version is None:
             raise DriverInstallError(
                 f"which version is wanted cannot be told: no NVIDIA kernel module is loaded, and "
-                f"{answer}: say version=, such as 550.54.15"
+                f"{answer}: say version= (--version), such as 550.54.15"
             )
     if not isinstance(version, str) or not _kernel.is_version(version):
         raise DriverInstallError(
