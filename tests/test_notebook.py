@@ -310,12 +310,12 @@ print("contexts:", len(contexts), "alive:", len(alive))
 """
 
 
-def printed(python: Python, folder: Path, *names: str) -> list[str]:
-    """Run some cells in a process of their own on Colab; the lines that they print."""
+def printed(python: Python, folder: Path, *names: str, machine: str = "colab") -> list[str]:
+    """Run some cells in a process of their own; the lines that they print."""
     env = {**COLAB, "HOME": str(folder), "STANDIN_MEMORY": "process"}
     code = [source(name) for name in names]
     noise = ["-W", "default"]  # of IPython's
-    return python("colab", CELLS, *code, env=env, options=noise).stdout.splitlines()
+    return python(machine, CELLS, *code, env=env, options=noise).stdout.splitlines()
 
 
 def test_a_cell_may_come_first_after_a_restart(python: Python, mesa: str, tmp_path: Path) -> None:
@@ -327,6 +327,15 @@ def test_a_cell_may_come_first_after_a_restart(python: Python, mesa: str, tmp_pa
     assert of_memory == "contexts: 1 alive: 0"
     check_healing("\n".join(healing), mesa)
     assert of_healing == "contexts: 2 alive: 0"
+
+
+def test_the_picture_is_drawn_where_moderngl_alone_has_no_context(
+    python: Python, tmp_path: Path
+) -> None:
+    alone, ours, *_ = printed(python, tmp_path, "picture", machine="no-libegl")
+
+    assert alone == "moderngl alone:    libEGL.so not loaded"
+    assert ours == f"get_gpu_context(): {GPU} (NVIDIA Corporation) by glx"
 
 
 def test_a_cell_that_runs_again_shows_the_same_and_leaves_no_context(
