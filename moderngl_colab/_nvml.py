@@ -105,8 +105,8 @@ def used(uuid: str, library: str | None = None) -> tuple[int, int, int | None] |
         library: as for :func:`ask`.
 
     Returns:
-        The third is None where NVML tells of processes of another PID namespace; None altogether
-        where it does not answer.
+        The third is None where NVML tells of processes of another PID namespace, or may: where
+        /proc hides which one this is; None altogether where it does not answer.
     """
     try:
         return _bounded.ask("NVML", partial(_used, uuid, library), math.inf)
@@ -158,8 +158,15 @@ def _own(gpu: Any) -> int | None:
     # Who does both is in both lists, with the same figure.
     ours = [p.usedGpuMemory for p in [*(drawing or ()), *(computing or ())] if p.pid == os.getpid()]
     if not ours:
-        return 0 if os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE else None
+        return 0 if _is_in_the_first_namespace() else None
     return None if None in ours else max(ours)
+
+
+def _is_in_the_first_namespace() -> bool:
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
+    except OSError:  # The kernel has no PID namespaces, or /proc is masked.
+        return False
 
 
 def _refused(error: Any) -> Answer:

@@ -304,6 +304,24 @@ def test_what_a_process_uses_is_not_guessed_where_it_is_not_listed(python: Any, 
     assert json.loads(memory)[2] == own
 
 
+HIDING = """
+import os, subprocess, sys
+namespaces = "-m" if os.geteuid() == 0 else "-Urm"
+hide = 'mount -t tmpfs none /proc/$$/ns && exec "$@"'
+program = [sys.executable, "-P", *sys.argv[1:]]
+sys.exit(subprocess.call(["unshare", namespaces, "sh", "-c", hide, "sh", *program]))
+"""
+
+
+def test_what_a_process_uses_is_not_guessed_where_its_pid_namespace_is_hidden(python: Any) -> None:
+    code = MEMORY + "import os; print(os.listdir('/proc/self/ns'))"
+
+    said = python("colab", HIDING, "-c", code, env={"STANDIN_PIDS": "none"}).stdout.splitlines()
+
+    total, used, own = json.loads(said[0])
+    assert (total, used, own, said[1]) == (15 << 30, 512 << 20, None, "[]")
+
+
 @pytest.mark.parametrize("fault", ["nvml-refuses", "nvml-nonsense"])
 def test_without_an_answer_of_nvml_there_is_no_figure(python: Any, fault: str) -> None:
     assert json.loads(python("colab", MEMORY, env={"STANDIN_FAULT": fault}).stdout) is None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import gc
 import json
 import multiprocessing
 import os
@@ -17,24 +16,21 @@ import signal
 import socket
 import struct
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import moderngl
-
 import moderngl_colab
-from moderngl_colab import _driver, _egl, _glvnd, _nvml
+from moderngl_colab import _driver, _egl, _glvnd
 from moderngl_colab.strategies.egl import listed, open_libegl
 
-MIB = 1 << 20
-WARM_UP = 10
-"""How many cycles come before the first look."""
-LIVE = 8
-"""How many contexts there are at once, to see what one takes."""
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # It is a program.
+
+from gpu.drawing import Answer, about, ours, pixel, raw
+from gpu.growth import cycles, memory
+
 _NOBODY = frozenset(
     {errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENOENT}
     | {errno.EAFNOSUPPORT}
@@ -42,64 +38,6 @@ _NOBODY = frozenset(
 _FORK_TIMEOUT = 60  # seconds
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _SOFTWARE = "EGL_MESA_device_software"
-
-Answer = dict[str, Any]
-
-
-def pixel(context: moderngl.Context, colour: tuple[int, int, int] = (255, 127, 0)) -> str:
-    """Draw a triangle over everything, and say whether a pixel of it is right."""
-    program = context.program(
-        vertex_shader="""#version 330
-        void main() {
-            gl_Position = vec4(vec2[](vec2(-1, -1), vec2(3, -1), vec2(-1, 3))[gl_VertexID], 0, 1);
-        }""",
-        fragment_shader="""#version 330
-        uniform vec3 colour;
-        out vec4 result;
-        void main() { result = vec4(colour / 255, 1); }""",
-    )
-    program["colour"] = colour
-    framebuffer = context.simple_framebuffer((16, 16))
-    framebuffer.use()
-    framebuffer.clear()
-    context.vertex_array(program, []).render(vertices=3)
-    seen = tuple(framebuffer.read(components=3)[120:123])
-    return "right" if seen == colour else f"wrong: {seen}, not {colour}"
-
-
-def raw(device: int = 0) -> moderngl.Context:
-    """A context of moderngl's own, on an EGL device.
-
-    Its libraries are named: where they come by LD_LIBRARY_PATH, it does not find their names.
-    """
-    # The stubs take every setting for a dictionary.
-    settings: Any = {"libgl": "libGL.so.1", "libegl": "libEGL.so.1", "device_index": device}
-    return moderngl.create_context(standalone=True, **settings | {"backend": "egl"})
-
-
-def mapped(name: str) -> str | None:
-    """The file of a library that this process has loaded."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    paths = (line.split(maxsplit=5)[-1] for line in lines if f"/{name}.so" in line)
-    return next((os.path.realpath(path) for path in paths), None)
-
-
-def about(context: moderngl.Context) -> Answer:
-    """What a context of ours is, and whether it draws."""
-    info = moderngl_colab.describe(context)
-    facts = ("strategy", "vendor", "renderer", "version", "seconds", "cuda_device", "gpu_uuid")
-    library = mapped("libGLX_nvidia" if info.strategy == "glx" else "libEGL_nvidia")
-    told = {name: getattr(info, name) for name in facts}
-    told["gpu"] = info.gpu and info.gpu.name
-    return told | {"pixel": pixel(context), "library": library}
-
-
-def ours(strategy: str, probe: bool = False) -> moderngl.Context:
-    """A context on the GPU, in one way."""
-    return moderngl_colab.get_gpu_context(strategies=[strategy], allow_software=False, probe=probe)
-
-
-# ---- the actions -------------------------------------------------------------------------------
 
 
 def context(strategy: str, probe: bool = False) -> Answer:
@@ -205,10 +143,12 @@ def glx() -> Answer:
 
 
 def _display() -> int:
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if Path(f"/proc/{pid}/comm").read_text() == "Xvfb\n":
-                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    """The number of the display that this process has started."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # It has ended, or is somebody else's.
+            status = (process / "status").read_text()
+            if status.startswith("Name:\tXvfb\n") and f"\nPPid:\t{os.getpid()}\n" in status:
+                words = (process / "cmdline").read_text().split("\0")
                 return int(next(word for word in words if word[:1] == ":")[1:])
     raise RuntimeError("this process has no Xvfb")
 
@@ -288,93 +228,6 @@ def forked_early() -> Answer:
         child = told.read()
     os.waitpid(pid, 0)
     return {"child": json.loads(child or "null"), "parent": context("egl")}
-
-
-def cycles(strategy: str, times: int) -> Answer:
-    """What a process and its GPU have more of after so many contexts that were released.
-
-    And how much more there is while :data:`LIVE` contexts are kept.
-    """
-
-    def cycle() -> str:
-        made = ours(strategy)
-        seen = pixel(made)
-        made.release()
-        return seen
-
-    first = ours(strategy)
-    gpu, library = moderngl_colab.describe(first).gpu, _driver.find().nvml
-    first.release()
-    # Where it is not known which of several GPUs it is, all of them count.
-    listed_gpus = [other.uuid for other in _nvml.ask(library).gpus]
-    uuids = [gpu.uuid] if gpu and gpu.uuid else [uuid for uuid in listed_gpus if uuid]
-    for _ in range(WARM_UP):
-        cycle()
-    alone = _counted(uuids, library)
-    live, seen = [], set()
-    for _ in range(LIVE):
-        live.append(ours(strategy))
-        seen.add(pixel(live[-1]))
-    kept = _grown(alone, _counted(uuids, library))
-    while live:
-        live.pop().release()
-    cycle()
-    before, started = _counted(uuids, library), time.monotonic()
-    seen |= {cycle() for _ in range(times)}
-    seconds = time.monotonic() - started
-    grown = _grown(before, _counted(uuids, library))
-    return {"grown": grown, "kept": kept, "drawn": sorted(seen), "seconds": seconds}
-
-
-def _grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    return {name: after[name] - before[name] for name in before if name in after}
-
-
-def _counted(uuids: list[str], library: str | None) -> dict[str, int]:
-    """What there is: of the GPUs' memory what NVML tells, for this process and for all."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    used = [told for uuid in uuids if (told := _nvml.used(uuid, library)) is not None]
-    own = [told[2] for told in used if told[2] is not None]
-    found = {
-        "files": len(os.listdir("/proc/self/fd")),
-        "threads": len(os.listdir("/proc/self/task")),
-        "resident": pages * os.sysconf("SC_PAGE_SIZE"),
-    }
-    if used:
-        found["GPU memory"] = sum(told[1] for told in used)
-    if own and len(own) == len(used):
-        found["GPU memory of this process"] = sum(own)
-    return found
-
-
-def memory(textures: int) -> Answer:
-    """GPU memory by NVML before, during and after textures of 64 MiB that are drawn into."""
-    made = ours("egl")
-    info = moderngl_colab.describe(made)
-    before = info.gpu_memory()
-    framebuffers = [
-        made.framebuffer(color_attachments=[made.texture((4096, 4096), 4)]) for _ in range(textures)
-    ]
-    for framebuffer in framebuffers:
-        framebuffer.clear(1.0, 0.0, 0.4, 1.0)
-    drawn = {framebuffer.read(viewport=(4095, 4095, 1, 1)).hex() for framebuffer in framebuffers}
-    during = info.gpu_memory()
-    for framebuffer in framebuffers:
-        framebuffer.color_attachments[0].release()
-        framebuffer.release()
-    made.finish()
-    after = info.gpu_memory()
-    gpu = info.gpu
-    return {
-        "gpu": None if gpu is None else gpu._asdict(),
-        "drawn": sorted(drawn),
-        **{
-            when: None if told is None else told._asdict()
-            for when, told in (("before", before), ("during", during), ("after", after))
-        },
-    }
 
 
 def bench(sizes: list[tuple[int, int]], seconds: float, strategies: list[str] | None) -> Any:

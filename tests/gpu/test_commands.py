@@ -19,6 +19,11 @@ pytestmark = pytest.mark.usefixtures("egl")
 COMMAND = ["-m", "moderngl_colab"]
 RUNS = 5
 """How many processes make a first context on each side."""
+SAID = """
+from moderngl_colab import describe
+print(json.dumps([context.info["GL_VENDOR"], describe(context).strategy]))
+"""
+"""What a timed program says at last of its context."""
 
 
 def printed(arguments: list[str], folder: Path, env: dict[str, str | None] | None = None) -> str:
@@ -66,7 +71,7 @@ def test_contexts_are_timed_beside_raw_ones(
     tmp_path: Path, measured: Measured, quick: bool
 ) -> None:
     """Beside raw moderngl, which is given the GPU by `moderngl-colab env`, contexts of ours cost
-    what the figures say; both sides are on the GPU.
+    what the figures say; both sides are on NVIDIA's GPU, and ours by direct EGL.
     """
     given = json.loads(printed([*COMMAND, "env", "--format", "json"], tmp_path))
     # As if installed: both sides have bytecode, which a first round makes.
@@ -75,19 +80,31 @@ def test_contexts_are_timed_beside_raw_ones(
     given = {"GLCONTEXT_LINUX_LIBGL": "libGL.so.1", "GLCONTEXT_LINUX_LIBEGL": "libEGL.so.1"} | given
     seconds: dict[tuple[str, str], list[float]] = {}
     renderers: dict[str, set[str]] = {"ours": set(), "raw": set()}
+    told: dict[str, set[tuple[str, str | None]]] = {"ours": set(), "raw": set()}
     for run in range(-1, 1 if quick else RUNS):
         for side, statements in (("ours", startup.OURS), ("raw", startup.RAW)):
-            code = startup.FIRST.format(statements=statements)
-            taken, renderer = json.loads(printed(["-c", code], tmp_path, given))
+            code = startup.FIRST.format(statements=statements) + SAID
+            words = printed(["-c", code], tmp_path, given).splitlines()
+            (taken, renderer), (vendor, strategy) = map(json.loads, words)
+            told[side].add((vendor, strategy))
             seconds.setdefault(("first", side), []).extend([taken] if run >= 0 else [])
             renderers[side].add(renderer)
     later = startup.LATER.format(ours=startup.OURS, raw=startup.RAW)
-    for side, block in json.loads(printed(["-c", later], tmp_path, given)):
+    later += "".join(f"\ncontext = {side}()\n{SAID}" for side in told)
+    blocks, *last = map(json.loads, printed(["-c", later], tmp_path, given).splitlines())
+    for side, (vendor, strategy) in zip(told, last, strict=True):
+        told[side].add((vendor, strategy))
+    for side, block in blocks:
         seconds.setdefault(("later", side), []).extend(taken for taken, _ in block)
         renderers[side] |= {renderer for _, renderer in block}
 
     assert renderers["ours"] == renderers["raw"]
     assert len(renderers["ours"]) == 1
+    for side, strategy in (("ours", "egl"), ("raw", None)):
+        ((vendor, by),) = told[side]
+        assert "NVIDIA" in vendor
+        assert by == strategy
+        measured(f"{side} is on", vendor)
     for which in ("first", "later"):
         ours, raw = (1000 * median(seconds[which, side]) for side in ("ours", "raw"))
         measured(f"{which} context, ours", ours, "ms")

@@ -42,7 +42,8 @@ def test_egls_uuids_are_nvmls(
     measured("devices of NVIDIA", len(devices), "devices")
     measured("devices with EGL_EXT_device_persistent_id", len(telling), "devices")
     measured("devices that name a render node", sum(d["render node"] for d in devices), "devices")
-    if not telling:
+    assert devices
+    if len(telling) < len(devices):
         pytest.skip(NO_UUID)
 
     told = [device["uuid"] for device in telling]
@@ -73,7 +74,7 @@ def test_egls_ordinals_follow_the_variable(
         assert [d["uuid"] for d in devices if d["cuda"] == 0] in ([uuid], [None])
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["unset", "0", "a UUID"])  # Of none there is nothing to compare.
 def test_egls_ordinals_are_cudas(
     program: Program, measured: Measured, uuid: str, case: str
 ) -> None:
@@ -84,6 +85,8 @@ def test_egls_ordinals_are_cudas(
     asked = [device for device in program("devices", env=env) if device["cuda"] is not None]
     measured("devices of CUDA", len(uuids), "devices")
     measured("devices with an ordinal", len(asked), "devices")
+    if not asked and not uuids:
+        pytest.skip("neither CUDA nor EGL counts a device: there is nothing to compare")
     if any(device["uuid"] is None for device in asked):
         pytest.skip(NO_UUID)
 

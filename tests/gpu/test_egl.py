@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpu.conftest import Measured, Program
-from moderngl_colab import _loader
 from moderngl_colab.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("egl")
 
 LOADER = "LD_LIBRARY_PATH"
+VENDOR = "libEGL_nvidia.so.0"
+
+
+def with_driver(machine: Machine) -> dict[str, str | None]:
+    """A loader's path on which the driver is."""
+    folder = str(Path(machine.userland.libraries["EGL"]).parent)
+    return {LOADER: ":".join(filter(None, (os.environ.get(LOADER), folder)))}
 
 
 def without_driver(machine: Machine) -> dict[str, str | None]:
     """A loader's path on which the driver is not."""
     folders = os.environ.get(LOADER, "").split(":")
-    kept = [f for f in folders if f and not Path(f, "libEGL_nvidia.so.0").exists()]
+    kept = [f for f in folders if f and not Path(f, VENDOR).exists()]
     return {LOADER: ":".join(kept) or None}
 
 
-def test_direct_egl_opens_the_driver_in_its_own_place(
-    program: Program, measured: Measured, machine: Machine, version: str
-) -> None:
-    """Direct EGL reaches the GPU, though the driver is on no LD_LIBRARY_PATH, by the userland
-    of the kernel module's version.
-    """
-    seen = program("context", "egl", env=without_driver(machine))
-
+def on_the_gpu(measured: Measured, seen: Any, version: str) -> None:
+    """See that a context is on the GPU by direct EGL, and by which driver."""
     assert (seen["strategy"], seen["pixel"]) == ("egl", "right")
     assert "NVIDIA" in seen["vendor"]
     assert Path(seen["library"]).name == f"libEGL_nvidia.so.{version}"
@@ -38,8 +39,33 @@ def test_direct_egl_opens_the_driver_in_its_own_place(
     measured("renderer", seen["renderer"])
     measured("version", seen["version"])
     measured("driver's folder", str(Path(seen["library"]).parent))
-    # Where the loader's own cache has the driver, it takes nothing to open it.
-    measured("the loader's cache has the driver", bool(_loader.cached("libEGL_nvidia.so.0")))
+
+
+def test_direct_egl_opens_the_driver_in_its_own_place(
+    program: Program, measured: Measured, machine: Machine, version: str
+) -> None:
+    """Direct EGL reaches the GPU where the loader does not find the driver by its name, by the
+    userland of the kernel module's version.
+    """
+    env = without_driver(machine)
+    if not (refusal := program("unopened", VENDOR, env=env)):
+        pytest.skip("the loader finds the driver here without LD_LIBRARY_PATH")
+
+    on_the_gpu(measured, program("context", "egl", env=env), version)
+    measured("the loader says", refusal[VENDOR])
+
+
+def test_direct_egl_takes_the_driver_that_the_loader_finds(
+    program: Program, measured: Measured, machine: Machine, version: str
+) -> None:
+    """Direct EGL reaches the GPU where the loader finds the driver by its name, by the userland
+    of the kernel module's version.
+    """
+    env = with_driver(machine)
+    if refusal := program("unopened", VENDOR, env=env):
+        pytest.skip(f"the loader does not find the driver on LD_LIBRARY_PATH: {refusal[VENDOR]}")
+
+    on_the_gpu(measured, program("context", "egl", env=env), version)
 
 
 @pytest.mark.usefixtures("raw")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu.conftest import Measured, Program
-from gpu.programs import LIVE
+from gpu.growth import LIVE
 from moderngl_colab import _nvml
 
 MIB = 1 << 20
@@ -48,7 +48,7 @@ def test_a_child_that_was_forked_early_renders(program: Program, measured: Measu
         measured(f"the {who} is on", seen[who]["renderer"])
 
 
-def leaves_nothing(
+def leaves_little(
     program: Program, measured: Measured, nvml: _nvml.Answer, strategy: str, quick: bool
 ) -> None:
     """Make and release contexts, and compare what there is before and after."""
@@ -70,13 +70,20 @@ def leaves_nothing(
     if "GPU memory" not in grown:
         tells_memory(nvml)
         pytest.fail("NVML tells how much of a GPU's memory is used, and it is not known of ours")
+    if kept.get(judged_by(grown, kept), 0) <= 0:
+        pytest.skip(f"{LIVE} live contexts do not show in what NVML tells of the GPU's memory")
+
+
+def judged_by(grown: dict[str, int], kept: dict[str, int]) -> str:
+    """The figure of the GPU's memory that says something of this process."""
+    own = "GPU memory of this process"
+    # What others use says nothing where its own part is known; live contexts must show in that.
+    return own if own in grown and kept.get(own, 0) > 0 else "GPU memory"
 
 
 def too_much(grown: dict[str, int], kept: dict[str, int]) -> dict[str, int]:
     """What there is more of in memory than contexts that are gone may leave, in bytes."""
-    # What others use says nothing of this process where its own part is known.
-    own = "GPU memory of this process"
-    judged = {"resident": "resident", "GPU memory": own if own in grown else "GPU memory"}
+    judged = {"resident": "resident", "GPU memory": judged_by(grown, kept)}
     return {
         name: grown[name]
         for kind, name in judged.items()
@@ -91,23 +98,25 @@ def tells_memory(nvml: _nvml.Answer) -> None:
 
 
 @pytest.mark.usefixtures("egl")
-def test_two_hundred_contexts_by_egl_leave_nothing(
+def test_two_hundred_contexts_by_egl_leave_little(
     program: Program, measured: Measured, nvml: _nvml.Answer, quick: bool
 ) -> None:
-    """200 contexts by EGL, one after the other drawn with and released, leave no file, no thread
-    and no memory of the GPU's.
+    """200 contexts by EGL, one after the other drawn with and released, leave no file, no thread,
+    of the GPU's memory no more than half of what 8 live ones take or 16 MiB, and of the process's
+    no more than half of what these take or 64 MiB; the figures are what they left.
     """
-    leaves_nothing(program, measured, nvml, "egl", quick)
+    leaves_little(program, measured, nvml, "egl", quick)
 
 
 @pytest.mark.usefixtures("glx")
-def test_two_hundred_contexts_by_glx_leave_nothing(
+def test_two_hundred_contexts_by_glx_leave_little(
     program: Program, measured: Measured, nvml: _nvml.Answer, quick: bool
 ) -> None:
-    """200 contexts by GLX, one after the other drawn with and released, leave no file, no thread
-    and no memory of the GPU's.
+    """200 contexts by GLX, one after the other drawn with and released, leave no file, no thread,
+    of the GPU's memory no more than half of what 8 live ones take or 16 MiB, and of the process's
+    no more than half of what these take or 64 MiB; the figures are what they left.
     """
-    leaves_nothing(program, measured, nvml, "glx", quick)
+    leaves_little(program, measured, nvml, "glx", quick)
 
 
 @pytest.mark.usefixtures("egl")
