@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,50 @@ def test_env_prints_lines_for_a_dockerfile_and_writes_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+KEPT = f"/usr/local/share/moderngl_colab/driver/{{}}-{os.uname().machine}"
+OF_NEW, OF_OLD = KEPT.format("550.54.15"), KEPT.format(machines.OLD)
+FETCHED = replace(
+    machines.MACHINES["compute-only"],
+    libraries=(
+        Placed("{lib}", driver.NVML),
+        Placed(OF_NEW),
+        Placed(OF_OLD, version=machines.OLD),
+    ),
+)
+DATA = {"XDG_DATA_HOME": "/usr/local/share"}
+
+
+def test_an_image_is_not_given_the_path_of_what_was_fetched_for_this_user(
+    command: Command,
+) -> None:
+    done = command(FETCHED, "env", "--format", "docker", env=DATA)
+
+    assert result(done) == (
+        0,
+        DOCKERFILE.format("egl", ""),
+        "moderngl-colab env: what install-driver fetched here is in no image: its containers need "
+        "the OpenGL half of their host's driver\n",
+    )
+    assert f"LD_LIBRARY_PATH={OF_NEW}\n" in command(FETCHED, "env", env=DATA).stdout
+
+
+def test_the_variables_of_a_kernel_module_that_was_replaced_lead_nobody_astray(
+    command: Command,
+) -> None:
+    stale = DATA | {"LD_LIBRARY_PATH": OF_OLD, "__GLX_VENDOR_LIBRARY_NAME": "nvidia"}
+
+    path = f"export LD_LIBRARY_PATH={OF_NEW}:{OF_OLD}\n"
+    assert path in command(FETCHED, "env", env=stale).stdout
+    raw = ("run", "--", sys.executable, "-P", str(PROGRAMS / "raw.py"))
+    assert result(command(FETCHED, *raw, env=stale)) == (0, "NVIDIA Corporation 00ff00\n", "")
+    only_old = replace(FETCHED, libraries=(FETCHED.libraries[0], FETCHED.libraries[2]))
+    report = json.loads(command(only_old, "doctor", "--json", "--no-try", env=stale).stdout)
+    assert [finding["code"] for finding in report["findings"]] == [
+        "userland-absent",
+        "userland-outdated",
+    ]
+
+
 BUILD = """
 import subprocess, sys
 env = [sys.executable, "-P", "-m", "moderngl_colab", "env", "--format", "docker"]
@@ -270,10 +315,12 @@ import moderngl_colab
 from moderngl_colab.__main__ import main
 print(main(["env"]), main(["run", "--", "true"]), main(["bench"]), main(["install-driver"]))
 print(main(["--help"]))
-try:
-    moderngl_colab.prepare_environment()
-except moderngl_colab.GPUContextError as error:
-    print(error)
+from moderngl_colab import *
+for refused in (moderngl_colab.prepare_environment, install_driver):
+    try:
+        refused()
+    except GPUContextError as error:
+        print(error)
 """
 
 
@@ -284,9 +331,9 @@ def test_on_another_system_it_is_said_what_serves_there(python: Python) -> None:
     )
     names = ("env", "run", "bench", "install-driver")
     status, output, errors = result(python("no-nvidia", FOREIGN, check=False))
-    first, *helped, last = output.splitlines(keepends=True)
+    first, *helped, one, other = output.splitlines(keepends=True)
 
-    assert (status, first, last) == (0, "69 69 69 69\n", text)
+    assert (status, first, one, other) == (0, "69 69 69 69\n", text, text)
     assert errors == "".join(f"moderngl-colab {name}: error: {text}" for name in names)
     assert helped[0].startswith("usage: ")
 
@@ -318,6 +365,22 @@ def test_of_the_gpus_of_this_machine_a_dockerfile_names_none_by_itself(command: 
     assert result(done) == (0, DOCKERFILE.format("egl", path), "")
     done = command("colab-no-path", "env", "--format", "docker", "--device", "1", env=TWO)
     assert 'ENV PYGLET_HEADLESS_DEVICE="0"\n' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("machine", "cure"), [("glx-only", remedies.GRAPHICS), ("no-libegl", remedies.DISPATCH)]
+)
+def test_what_gives_egl_is_said_where_glx_cannot_choose_the_gpu(
+    command: Command, machine: str, cure: str
+) -> None:
+    done = command(machine, "run", "--device", "1", "--", "true", env=TWO)
+
+    assert result(done) == (
+        69,
+        "",
+        "moderngl-colab run: error: no OpenGL program can get the GPU here: device='cuda:1' names a "
+        f"certain GPU, and only GLX serves, which chooses its own\n  fix: {cure}\n",
+    )
 
 
 def test_that_programs_choose_a_gpu_by_themselves_is_said(command: Command) -> None:

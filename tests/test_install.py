@@ -7,7 +7,9 @@ rig/archive.py.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -402,6 +404,11 @@ def part(content: bytes) -> str:
     return f"{SCRATCH}/download.{hashlib.sha256(content).hexdigest()}.part"
 
 
+def went_on_with(store: Path) -> str:
+    """What is said of a download that broke off."""
+    return f"; what came is kept in {store / SCRATCH}, and the same command goes on there"
+
+
 def test_what_came_of_a_broken_download_is_kept_and_continued(
     server: archive.Server, store: Path
 ) -> None:
@@ -409,7 +416,9 @@ def test_what_came_of_a_broken_download_is_kept_and_continued(
     server.publish(content)
     server.on(RUN, archive.truncate(20_000))
 
-    assert reason() == f"nvidia: the connection broke after 60000 of {len(content)} bytes"
+    assert reason() == (
+        f"nvidia: the connection broke after 60000 of {len(content)} bytes{went_on_with(store)}"
+    )
     assert below(store) == [SCRATCH, part(content)]
     assert (store / part(content)).read_bytes() == content[:60_000]
     assert seen(server)[2:] == ["GET RUN", "GET RUN bytes=20000-", "GET RUN bytes=40000-"]
@@ -428,7 +437,9 @@ def test_a_server_that_falls_silent_is_given_up_and_what_came_is_kept(
     server.publish(content)
     server.on(RUN, archive.hang(server, after=30_000))
 
-    assert reason(timeout=SILENCE) == f"nvidia: the server was silent for {SILENCE} s"
+    assert reason(timeout=SILENCE) == (
+        f"nvidia: the server was silent for {SILENCE} s{went_on_with(store)}"
+    )
     assert (store / part(content)).read_bytes() == content[:30_000]
 
 
@@ -575,8 +586,9 @@ def test_nothing_is_fetched_before_the_licence_is_accepted(
     )
     assert reason(accept_license=False) == why
     assert reason(accept_license=decline) == why
+    assert reason(accept_license=lambda _: "no") == why
     assert [each[:4] for each in asked] == [("nvidia", url, len(content), True)]
-    assert seen(server) == ["GET RUN.sha256sum", "HEAD RUN"] * 2
+    assert seen(server) == ["GET RUN.sha256sum", "HEAD RUN"] * 3
     assert below(store) == []
 
     assert fetch(accept_license=lambda _: True).fetched
@@ -897,14 +909,50 @@ def test_every_source_is_named_with_its_reason(
     assert [name for name, _ in install.offers(VERSION)] == ["apt", "nvidia"]
 
 
-@pytest.mark.parametrize(
-    "version", ["550", "550.54.15-1", "../x", "", "\u0665\u0665\u0660.54", 550.54]
-)
-def test_a_version_that_is_none_is_named(store: Path, version: Any) -> None:
+@pytest.mark.parametrize("version", ["550", "550.54.15-1", "../x", "", "\u0665\u0665\u0660.54"])
+def test_a_version_that_is_none_is_named(store: Path, version: str) -> None:
     assert refusal(version) == (
         f"{version!r} is no version of NVIDIA's driver; they are written like 550.54.15"
     )
     assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"version": 550.54}, "version=550.54: a text is needed, such as '550.54.15'"),
+        ({"source": 5}, "source=5: a path is needed, not int"),
+        ({"dest": ["x"]}, "dest=['x']: a path is needed, not list"),
+        ({"accept_license": "no"}, "accept_license='no': True, False or a function is needed"),
+        ({"accept_license": None}, "accept_license=None: True, False or a function is needed"),
+        ({"progress": True}, "progress=True: a function is needed"),
+        ({"timeout": "5"}, "timeout='5': a number of seconds is needed"),
+        ({"timeout": None}, "timeout=None: a number of seconds is needed"),
+        ({"timeout": True}, "timeout=True: a number of seconds is needed"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(
+    server: archive.Server, store: Path, given: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(TypeError) as raised:
+        fetch(**given)
+
+    assert str(raised.value) == why
+    if not {*given} & {"dest", "accept_license", "progress"}:
+        with pytest.raises(TypeError, match=re.escape(why)):
+            install.offers(**given)
+    assert (server.asked, store.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, 86401, 10**400])
+def test_a_time_limit_that_is_none_is_named(
+    server: archive.Server, store: Path, timeout: float
+) -> None:
+    why = f"timeout={timeout}: a number of seconds above 0 is needed, 86400 at most"
+    for call in (fetch, install.offers):
+        with pytest.raises(ValueError, match=f"^{why}$"):
+            call(VERSION, "nvidia", timeout=timeout)
+    assert (server.asked, store.exists()) == ([], False)
 
 
 # ---- where it is put -----------------------------------------------------------------------------
@@ -987,6 +1035,63 @@ def test_a_folder_of_others_is_left_alone(
     (dest / "precious").touch()
     assert refusal(OTHER, dest=dest) == f"{dest} has files that no installation put there"
     assert (dest / "precious").exists()
+
+
+def test_the_current_folder_is_not_exchanged(
+    server: archive.Server, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.publish(archive.runfile())
+    (folder / "new").mkdir()
+    (folder / "link").symlink_to("new")
+    monkeypatch.chdir(folder / "new")
+    why = (
+        f"{folder}/new is the current folder, which would be exchanged for another one: choose a "
+        "folder below it, or go to another one before"
+    )
+
+    for dest in (".", folder / "new", "../link"):
+        assert refusal(dest=dest) == why
+    assert (server.asked, below(folder)) == ([], ["link", "new"])
+    assert fetch(dest="below").folder == f"{folder}/new/below"
+    monkeypatch.chdir("below")
+    assert not fetch(dest=".").fetched  # It is whole: nothing is exchanged.
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert refusal(dest="x") == "'x' is in a folder that was removed"
+
+
+@pytest.mark.parametrize("name", ["$LIB", "a$ORIGIN-b", "x${PLATFORM}y"])
+def test_a_path_that_the_loader_changes_is_refused(
+    server: archive.Server, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    server.publish(archive.runfile())
+    token = name.lstrip("ax").removesuffix("y").removesuffix("-b")
+    monkeypatch.setenv("XDG_DATA_HOME", f"{folder}/{name}")
+    why = f"(no library can be loaded from there: the loader replaces {token}): "
+
+    assert refusal(dest=folder / name) == (
+        f"nothing can be written to {folder}/{name} {why}choose a folder of your own"
+    )
+    assert refusal() == (
+        f"nothing can be written to {folder}/{name}/moderngl_colab/driver/{NAME} {why}"
+        "set XDG_DATA_HOME to a folder of your own"
+    )
+    assert (server.asked, below(folder)) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["$LIBRARY", "${LIB", "$lib", "LIB$"])
+def test_a_path_that_the_loader_takes_as_it_is_serves(
+    server: archive.Server, store: Path, folder: Path, name: str
+) -> None:
+    server.publish(archive.runfile())
+
+    installed = fetch(dest=folder / name).folder
+
+    mapped = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print('opened')"
+    library = f"{installed}/libnvidia-tls.so.{VERSION}"
+    opened = subprocess.check_output([sys.executable, "-c", mapped, library], text=True)
+    assert opened == "opened\n"
 
 
 def test_no_home_no_trust_and_no_right_are_named_with_the_cure(
@@ -1177,13 +1282,13 @@ def test_of_two_processes_one_installs_and_the_other_waits_for_it(
     first = start()
     wait_for(lambda: "GET RUN" in seen(server))
     second = start()
-    waited = f"said waiting for process {first.pid}, which installs {NAME}\n"
+    waited = f"said waiting for process {first.pid}, which is at work on {NAME}\n"
     assert second.stdout is not None
     assert second.stdout.readline() == waited
 
-    with pytest.raises(DriverInstallError, match="is not installed"):
-        kept.remove(VERSION)
-
+    assert _error(lambda: kept.remove(VERSION)) == (
+        f"process {first.pid} is at work on {store / NAME}"
+    )
     assert [process.communicate(timeout=30)[0].splitlines()[-1] for process in (first, second)] == [
         "fetched",
         "there",
@@ -1201,7 +1306,7 @@ def test_what_is_being_replaced_is_not_removed(server: archive.Server, store: Pa
     wait_for(lambda: seen(server).count("GET RUN") == 2)
 
     assert _error(lambda: kept.remove(VERSION)) == (
-        f"process {process.pid} is installing {store / NAME}"
+        f"process {process.pid} is at work on {store / NAME}"
     )
     assert process.communicate(timeout=30)[0].endswith("\nfetched\n")
     assert kept.remove(VERSION).version == VERSION
@@ -1442,6 +1547,46 @@ def test_a_disk_that_cannot_hold_libraries_is_named(
     )
 
 
+ON_MOUNT_POINTS = f"""
+import os, subprocess, sys
+from moderngl_colab.installer import install
+
+data = os.environ["XDG_DATA_HOME"]
+HOW = {{"tmpfs": "-t tmpfs -o mode=755 tests".split(), "same system": ["--bind", data + "/other"]}}
+for name, how in HOW.items():
+    os.makedirs(at := f"{{data}}/{{name}}")
+    os.makedirs(data + "/other", exist_ok=True)
+    subprocess.run(["mount", *how, at], check=True)
+    try:
+        install.install_driver("{VERSION}", "nvidia", at, accept_license=True, timeout=5)
+    except install.DriverInstallError as error:
+        print(str(error).replace(data, "DATA"), os.listdir(at))
+    below = install.install_driver("{VERSION}", "nvidia", at + "/x", accept_license=True, timeout=5)
+    print(below.folder.replace(data, "DATA"), below.fetched)
+    os.rename(at + "/x", at + "/y")
+    for file in os.listdir(at + "/y"):  # As where the driver was put into the volume itself.
+        os.rename(f"{{at}}/y/{{file}}", f"{{at}}/{{file}}")
+    os.rmdir(at + "/y")
+    print(install.install_driver("{VERSION}", "nvidia", at).fetched)
+    subprocess.run(["umount", at], check=True)
+"""
+
+
+def test_a_mount_point_is_refused_before_anything_is_fetched(
+    server: archive.Server, store: Path, folder: Path
+) -> None:
+    server.publish(archive.runfile())
+
+    said = in_mounts([sys.executable, "-P", "-W", "error", "-c", ON_MOUNT_POINTS], folder)
+
+    assert said == "".join(
+        f"DATA/{name} is a mount point, which cannot be exchanged: choose a folder below it []\n"
+        f"DATA/{name}/x True\nFalse\n"
+        for name in ("tmpfs", "same system")
+    )
+    assert seen(server).count("GET RUN") == 2
+
+
 OF_THE_KERNEL = """
 import os
 from moderngl_colab.installer import install
@@ -1482,8 +1627,18 @@ try:
 except install.DriverInstallError as error:
     print(error)
 """
-    assert python("no-nvidia", code, env={"XDG_DATA_HOME": str(store)}).stdout == (
+    say = "say version= (--version), such as 550.54.15\n"
+    env = {"XDG_DATA_HOME": str(store)}
+    bare = machines.MACHINES["no-nvidia"]
+    hidden = replace(bare, nodes=("nvidiactl", "nvidia0"))
+
+    assert python(hidden, code, env=env).stdout == (
         "which version is wanted cannot be told: no NVIDIA kernel module is loaded, and NVML: "
-        "NVML Shared Library Not Found (12): say version= (--version), such as 550.54.15\n"
+        f"NVML Shared Library Not Found (12): {say}"
+    )
+    assert python(bare, code, env=env).stdout == (
+        "this machine has been given no NVIDIA GPU, as far as can be seen: there is no "
+        "/dev/nvidiactl, no NVIDIA kernel module is loaded, and NVML: NVML Shared Library Not "
+        f"Found (12); to install a driver all the same, {say}"
     )
     assert not store.exists()

@@ -136,10 +136,41 @@ def test_what_a_removed_drivers_installation_left_does_not_bring_it_back(
     scratch.mkdir(mode=0o700)
     shutil.copytree(at, scratch / "old", symlinks=True)  # As of one that died between two renames.
 
-    assert len(command("--list")[1].splitlines()) == 1
+    assert [line.rpartition(" ")[0] for line in command("--list")[1].splitlines()] == [
+        f"{VERSION} for {MACHINE}: {at} (0 MB, from",
+        f"{VERSION} for {MACHINE}: an installation that is not finished, 0 MB in",
+    ]
     assert command("--remove", VERSION)[0] == 0
     assert command("--list") == (0, "nothing is installed\n", "")
     assert os.listdir(at.parent) == []
+
+
+def test_what_a_broken_download_left_is_listed_and_removed(
+    command: Command, environ: dict[str, str], server: archive.Server, folder: Path
+) -> None:
+    content = bytes(700_000)
+    server.publish(content)
+    server.on(".run", archive.truncate(200_000))
+    at = driver_in(environ)
+    scratch = at.parent / f".{at.name}.moderngl_colab"
+    text = f"{VERSION} for {MACHINE}: an installation that is not finished, 1 MB in {scratch}\n"
+
+    status, _, err = command(*NVIDIA, "--accept-license")
+
+    assert (status, err.splitlines()[-2]) == (
+        69,
+        f"  1. nvidia: the connection broke after 600000 of {len(content)} bytes; what came is "
+        f"kept in {scratch}, and the same command goes on there",
+    )
+    assert command("--list") == (0, text, "")
+    assert command("--remove", VERSION) == (0, f"removed {text}", "")
+    assert command("--list") == (0, "nothing is installed\n", "")
+    assert os.listdir(at.parent) == []
+    dest = folder / "own"
+    assert (
+        f"; what came is kept in {folder}/.own.moderngl_colab, and the same command goes on there\n"
+        in command(*NVIDIA, "--accept-license", "--dest", str(dest))[2]
+    )
 
 
 def test_a_dry_run_says_what_each_source_has_and_fetches_nothing(
@@ -302,8 +333,30 @@ def test_in_a_log_it_says_whom_it_waits_for(environ: dict[str, str]) -> None:
 
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert first == f"waiting for process {os.getpid()}, which installs {at.name}\n"
+    assert first == f"waiting for process {os.getpid()}, which is at work on {at.name}\n"
     assert sized(rest) == STEPS
+
+
+def test_a_version_that_is_not_the_kernel_modules_is_named_before_it_is_fetched(
+    python: Callable[..., machines.Finished], environ: dict[str, str], server: archive.Server
+) -> None:
+    server.publish(archive.runfile(OTHER), archive.path(OTHER))
+    names = ("XDG_DATA_HOME", "MODERNGL_COLAB_DRIVER_URL")
+    env = {name: environ[name] for name in names}
+    code = "import sys\nfrom moderngl_colab.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    words = ("install-driver", "--accept-license", "--from", "nvidia", "--version")
+
+    other = python("compute-only", code, *words, OTHER, env=env, check=False)
+    same = python("compute-only", code, *words, VERSION, env=env, check=False)
+
+    note = (
+        f"moderngl-colab install-driver: {OTHER} is not the kernel module's version ({VERSION}): "
+        f"it will not be used until a module of {OTHER} runs\n"
+    )
+    steps = STEPS.replace(VERSION, OTHER)
+    assert sized(without_noise(other.stderr)) == f"{note}{steps}"
+    assert other.stdout.startswith(f"installed: {OTHER} for {MACHINE}: ")
+    assert sized(without_noise(same.stderr)) == STEPS
 
 
 # ---- from nothing to the GPU ---------------------------------------------------------------------

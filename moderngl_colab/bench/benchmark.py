@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -112,7 +111,7 @@ def duration(seconds: float) -> float:
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"seconds={seconds!r}: a number of seconds is needed")
-    if math.isnan(seconds) or not 0 < seconds <= _LONGEST:
+    if not 0 < seconds <= _LONGEST:  # NaN is not, either.
         raise ValueError(f"{seconds!r} is no number of seconds above 0, and {_LONGEST:g} at most")
     return float(seconds)
 

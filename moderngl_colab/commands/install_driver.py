@@ -8,7 +8,7 @@ import shlex
 import sys
 from functools import partial
 
-from moderngl_colab import commands
+from moderngl_colab import _kernel, commands
 from moderngl_colab.commands import progress
 from moderngl_colab.commands.env import UNAVAILABLE, said
 from moderngl_colab.errors import GPUContextError
@@ -56,9 +56,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--dry-run", action="store_true", help="say what each source has, and fetch nothing"
     )
-    instead.add_argument("--list", action="store_true", help="list what is installed")
+    instead.add_argument("--list", action="store_true", help="list what is installed, or half done")
     instead.add_argument(
-        "--remove", metavar="VERSION", nargs="+", help="remove what is installed of these versions"
+        "--remove", metavar="VERSION", nargs="+", help="remove what there is of these versions"
     )
     parser.set_defaults(refuse=parser.error)
 
@@ -86,8 +86,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> None:
-    from moderngl_colab.installer import install  # Windows has not what it imports.
+    from moderngl_colab.installer import install
 
+    _warn_of_another(arguments.version)
     with progress.shown(in_bytes=True) as display:
         done = install.install_driver(
             arguments.version,
@@ -100,6 +101,17 @@ def _install(arguments: argparse.Namespace) -> None:
     if arguments.dest is not None:
         folder = shlex.quote(done.folder)
         commands.write(f"to use it: export MODERNGL_COLAB_DRIVER_DIR={folder}\n")
+
+
+def _warn_of_another(version: str | None) -> None:
+    """Say so where the kernel module is not of the version that is asked for."""
+    module = _kernel.version()
+    if version is None or module in (None, version) or not _kernel.is_version(version):
+        return
+    commands.complain(
+        f"moderngl-colab install-driver: {version} is not the kernel module's version ({module}): "
+        f"it will not be used until a module of {version} runs"
+    )
 
 
 def _ask(display: progress.Display | None, offer: Offer) -> bool:
@@ -139,4 +151,5 @@ def _remove(versions: list[str]) -> None:
 def _list() -> None:
     from moderngl_colab.installer import kept
 
-    commands.write("".join(f"{each}\n" for each in kept.installed()) or "nothing is installed\n")
+    there = (*kept.installed(), *kept.unfinished())
+    commands.write("".join(f"{each}\n" for each in there) or "nothing is installed\n")

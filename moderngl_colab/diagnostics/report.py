@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable
 from enum import StrEnum
@@ -185,7 +184,7 @@ def limit(timeout: float) -> float:
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise TypeError(f"timeout={timeout!r}: a number of seconds is needed")
-    if math.isnan(timeout) or not 0 < timeout <= _LONGEST:
+    if not 0 < timeout <= _LONGEST:  # NaN is not, either.
         raise ValueError(f"{timeout!r} is no number of seconds above 0, and 86400 at most")
     return float(timeout)
 

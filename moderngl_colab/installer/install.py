@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
-from moderngl_colab import _kernel, _nvml
+from moderngl_colab.installer import asked, record, store, unpack
 from moderngl_colab.installer import place as places
-from moderngl_colab.installer import record, store, unpack
 from moderngl_colab.installer.place import Place
 from moderngl_colab.installer.record import DriverInstall
 from moderngl_colab.installer.source import (
@@ -23,12 +21,12 @@ from moderngl_colab.installer.source import (
     Wanted,
     one_line,
 )
+from moderngl_colab.options import refuse_foreign_systems
 
 __all__ = ["install_driver", "offers"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_MACHINES = ("x86_64", "aarch64")
 
 
 def install_driver(  # noqa: PLR0913  - all but one have a default that most keep
@@ -54,21 +52,28 @@ def install_driver(  # noqa: PLR0913  - all but one have a default that most kee
         dest: a folder to install them to instead, which is empty, not there, or an earlier such
             installation; ``MODERNGL_COLAB_DRIVER_DIR`` may name it then.
         accept_license: whether NVIDIA's licence is accepted, without which nothing is fetched
-            from NVIDIA; or who is asked for that, with what is about to be fetched.
+            from NVIDIA; or who is asked for that, with what is about to be fetched, and says True.
         progress: told what is being done, how many bytes of it are done, and of how many.
-        timeout: how long a server may be silent, in seconds.
+        timeout: how long a server may be silent, in seconds, 86400 at most.
 
     Raises:
         DriverInstallError: it cannot be installed; what was there before still is.
+        TypeError: an argument of a wrong type; `accept_license` is a bool or a function.
+        ValueError: a `timeout` that is none.
+        GPUContextError: this is not Linux.
     """
-    wanted = _wanted(version)
-    place = _place(wanted, dest)
+    refuse_foreign_systems()
+    asked.check(version, timeout, accept_license=accept_license, progress=progress)
+    source, dest = asked.path("source", source), asked.path("dest", dest)
+    wanted = asked.wanted(version)
+    place = asked.place(wanted, dest)
     say = _callers(progress or _silence)
     accepts = _callers(accept_license if callable(accept_license) else lambda _: accept_license)
     try:
         with places.told(place):
             if (there := record.whole(place.folder, wanted)) is not None:
                 return there
+            asked.refuse_unusable(place)
             with store.held(place, lambda what: say(what, 0, None)):
                 # It may have been waited for, or put back.
                 if (there := record.whole(place.folder, wanted)) is not None:
@@ -99,8 +104,12 @@ def offers(
 
     Raises:
         DriverInstallError: the version cannot be told, or is none; or the source is none.
+        TypeError, ValueError, GPUContextError: as for :func:`install_driver`.
     """
-    wanted, found = _wanted(version), []
+    refuse_foreign_systems()
+    asked.check(version, timeout)
+    source = asked.path("source", source)
+    wanted, found = asked.wanted(version), []
     for each in _sources(source, timeout, None):
         offer: Offer | str
         try:
@@ -111,48 +120,12 @@ def offers(
     return tuple(found)
 
 
-def _wanted(version: str | None) -> Wanted:
-    machine = os.uname().machine
-    if machine not in _MACHINES:
-        raise DriverInstallError(f"there is no such driver for {machine}, but for x86_64, aarch64")
-    if version is None:
-        version = _kernel.version()
-    if version is None:
-        answer = _nvml.ask()
-        version = answer.driver
-        if version is None:
-            raise DriverInstallError(
-                f"which version is wanted cannot be told: no NVIDIA kernel module is loaded, and "
-                f"{answer}: say version= (--version), such as 550.54.15"
-            )
-    if not isinstance(version, str) or not _kernel.is_version(version):
-        raise DriverInstallError(
-            f"{version!r} is no version of NVIDIA's driver; they are written like 550.54.15"
-        )
-    return Wanted(version, machine)
-
-
-def _place(wanted: Wanted, dest: str | os.PathLike[str] | None) -> Place:
-    if dest is None:
-        return places.of_store(str(wanted), os.environ)
-    path = os.fsdecode(dest)
-    if not path or "\0" in path:
-        raise DriverInstallError(f"{path!r} is no folder to install to")
-    place = places.of_folder(path)
-    with places.told(place), contextlib.suppress(FileNotFoundError):
-        if not record.is_all(place.folder):
-            raise DriverInstallError(f"{place.folder} has files that no installation put there")
-    return place
-
-
 def _refuse_noexec(place: Place) -> None:
     if os.statvfs(place.parent).f_flag & os.ST_NOEXEC:
         raise OSError("no library may be loaded from there: it is mounted noexec")
 
 
-def _sources(
-    source: str | os.PathLike[str] | None, timeout: float, place: Place | None
-) -> list[Source]:
+def _sources(source: str | None, timeout: float, place: Place | None) -> list[Source]:
     from moderngl_colab.installer import apt, local, nvidia  # They import subprocess and urllib.
 
     kept = None if place is None else place.download
@@ -162,15 +135,14 @@ def _sources(
     }
     if source is None:
         return [*every.values()]
-    name = os.fsdecode(source)
-    if name in every:
-        return [every[name]]
-    if not os.path.exists(os.path.expanduser(name)):
+    if source in every:
+        return [every[source]]
+    if not os.path.exists(os.path.expanduser(source)):
         raise DriverInstallError(
-            f"{name!r} is no source: it is to be {', '.join(every)}, or the path of a .run, of a "
+            f"{source!r} is no source: it is to be {', '.join(every)}, or the path of a .run, of a "
             ".deb, or of a folder of packages or libraries"
         )
-    return [local.Local(name)]
+    return [local.Local(source)]
 
 
 def _first_of(
@@ -186,7 +158,7 @@ def _first_of(
         try:
             say(f"asking {source.name}", 0, None)
             offer = source.offer(wanted)
-            if offer.nvidias and not accepts(offer):
+            if offer.nvidias and accepts(offer) is not True:  # "no" is true, too.
                 raise NotOffered(
                     f"{offer.what} is there, but NVIDIA's licence was not accepted ({LICENCE}): "
                     "pass accept_license=True (--accept-license)"

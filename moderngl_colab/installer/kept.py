@@ -1,17 +1,35 @@
-"""What is installed below ``XDG_DATA_HOME``: listed, and removed."""
+"""What is below ``XDG_DATA_HOME``, installed or half done: listed, and removed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from moderngl_colab import _files, _kernel, _places
 from moderngl_colab.installer import place as places
 from moderngl_colab.installer import record, store
 from moderngl_colab.installer.record import DriverInstall
-from moderngl_colab.installer.source import DriverInstallError
+from moderngl_colab.installer.source import DriverInstallError, one_line
 
-__all__ = ["installed", "remove"]
+__all__ = ["Unfinished", "installed", "remove", "unfinished"]
+
+
+class Unfinished(NamedTuple):
+    """What came of an installation that broke off, or is still under way."""
+
+    version: str
+    """For instance ``"550.54.15"``."""
+    machine: str
+    """For which processors."""
+    folder: str
+    """Where it lies."""
+    bytes: int
+    """What its files have together."""
+
+    def __str__(self) -> str:
+        has = f"an installation that is not finished, {self.bytes / 1e6:.0f} MB"
+        return one_line(f"{self.version} for {self.machine}: {has} in {self.folder}")
 
 
 def installed(environ: Mapping[str, str] = os.environ) -> tuple[DriverInstall, ...]:
@@ -34,8 +52,20 @@ def installed(environ: Mapping[str, str] = os.environ) -> tuple[DriverInstall, .
     return tuple(found)
 
 
-def remove(version: str, environ: Mapping[str, str] = os.environ) -> DriverInstall:
-    """Remove what is installed of one version, for this machine, whatever became of it.
+def unfinished(environ: Mapping[str, str] = os.environ) -> tuple[Unfinished, ...]:
+    """What is not installed yet, such as downloads that broke off; as for :func:`installed`."""
+    parent = _places.store(environ)
+    found = []
+    for name, size in ({} if parent is None else store.unfinished(parent)).items():
+        version, _, machine = name.rpartition("-")
+        if _kernel.is_version(version):
+            folder = places.of_store(name, environ).scratch
+            found.append(Unfinished(version, machine, folder, size))
+    return tuple(found)
+
+
+def remove(version: str, environ: Mapping[str, str] = os.environ) -> DriverInstall | Unfinished:
+    """Remove what there is of one version, for this machine, whatever became of it.
 
     Programs that have its libraries open keep them until they end.
 
@@ -50,12 +80,14 @@ def remove(version: str, environ: Mapping[str, str] = os.environ) -> DriverInsta
         DriverInstallError: it is not there, or is being installed now, or cannot be removed.
     """
     ending = f"-{os.uname().machine}"
-    names = {os.path.basename(each.folder): each for each in installed(environ)}
-    there = {name.removesuffix(ending): names[name] for name in names if name.endswith(ending)}
-    if version not in there:
-        has = ", ".join(there) or "nothing"
-        raise DriverInstallError(f"{version!r} is not installed; what is: {has}")
-    at = places.of_store(f"{version}{ending}", environ)
+    name = version + ending
+    whole = {os.path.basename(each.folder): each for each in installed(environ)}
+    half = {f"{each.version}-{each.machine}": each for each in unfinished(environ)}
+    there = whole.get(name) or half.get(name)
+    if there is None:
+        has = ", ".join(name.removesuffix(ending) for name in whole if name.endswith(ending))
+        raise DriverInstallError(f"{version!r} is not installed; what is: {has or 'nothing'}")
+    at = places.of_store(name, environ)
     with places.told(at), store.held(at):
         store.remove(at)
-    return there[version]
+    return there

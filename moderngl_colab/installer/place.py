@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -103,8 +102,8 @@ def locked(place: Place, wait: Callable[[str], None] | None = None) -> Iterator[
     while (lock := _lock(place, path)) is None:
         holder = f"process {_files.read_text(path).strip() or 'of another user'}"
         if wait is None or time.monotonic() > until:
-            raise DriverInstallError(f"{holder} is installing {place.folder}")
-        wait(f"waiting for {holder}, which installs {place.name}")
+            raise DriverInstallError(f"{holder} is at work on {place.folder}")
+        wait(f"waiting for {holder}, which is at work on {place.name}")
         time.sleep(_POLL)
     with lock:
         try:
@@ -128,6 +127,8 @@ def _make_parent(place: Place) -> None:
 
 def _lock(place: Place, path: str) -> IO[bytes] | None:
     """The open lock; None where another one holds it."""
+    import fcntl  # Windows has none.
+
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         try:

@@ -23,7 +23,7 @@ from moderngl_colab._process import declare
 from moderngl_colab.installer.place import Place, locked
 from moderngl_colab.installer.source import DriverInstallError
 
-__all__ = ["begin", "commit", "held", "remove", "sweep"]
+__all__ = ["begin", "commit", "held", "remove", "sweep", "unfinished"]
 
 _SCRATCH = re.compile(r"\.([\d.]+-\w+)\.moderngl_colab")
 _PART = re.compile(r"download\.[0-9a-f]{64}\.part")
@@ -68,6 +68,35 @@ def _settle(place: Place) -> None:
             os.rename(old, place.folder)
     if os.path.lexists(_new(place)):
         shutil.rmtree(_new(place))
+
+
+def unfinished(parent: str) -> dict[str, int]:
+    """What is not finished in a store, whether or not somebody is still at work on it.
+
+    Arguments:
+        parent: the store.
+
+    Returns:
+        The places' names, with how many bytes lie in the scratch folder of each.
+    """
+    found = {}
+    for scratch in filter(None, map(_SCRATCH.fullmatch, _files.names(parent))):
+        folder = os.path.join(parent, scratch[0])
+        if {*_files.names(folder)} - {"lock"}:
+            found[scratch[1]] = sum(map(_size, _files_below(folder)))
+    return found
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    for at, _, names in os.walk(folder):
+        yield from (os.path.join(at, name) for name in names)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:  # Whoever is at work on it has just removed it.
+        return 0
 
 
 def sweep(place: Place) -> None:
@@ -146,11 +175,12 @@ def _exchange(one: str, other: str) -> bool:
 
 
 def remove(place: Place) -> None:
-    """Remove whatever is at a place that is held.
+    """Remove whatever is at a place that is held, and what was to be there.
 
     Raises:
         OSError: the file system refuses it.
     """
-    os.rename(place.folder, os.path.join(begin(place), "removed"))
-    shutil.rmtree(_new(place))
+    if os.path.lexists(place.folder):
+        os.rename(place.folder, os.path.join(begin(place), "removed"))
+        shutil.rmtree(_new(place))
     _forget_downloads(place)
