@@ -72,11 +72,13 @@ class Userland(NamedTuple):
     """``"eglcore"`` and the like to the absolute path of ``libnvidia-….so.<version>``."""
     nvml: str | None
     """The absolute path of ``libnvidia-ml.so.1`` of that version."""
+    cut_short: tuple[str, ...] = ()
+    """Those of `libraries` and `siblings` that are shorter than their own headers say."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether both vendor libraries are there, with all that they need."""
-        return all(
+        """Whether both vendor libraries are there, with all that they need, in full length."""
+        return not self.cut_short and all(
             library in self.libraries and not self.missing_siblings(library)
             for library in VENDOR_LIBRARIES
         )
@@ -137,9 +139,7 @@ def find(environ: Mapping[str, str] = os.environ, root: str = "/") -> Userland:
 def copies(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[Copy, ...]:
     """Every copy of the vendor libraries, in the order of the search, each file once.
 
-    Arguments:
-        environ: as for :func:`find`.
-        root: as for :func:`find`.
+    The arguments are those of :func:`find`.
     """
     return _found(environ, root).copies
 
@@ -156,12 +156,13 @@ def exposed(environ: Mapping[str, str] = os.environ, root: str = "/") -> tuple[E
 
 def _found(environ: Mapping[str, str], root: str) -> _Found:
     module = _kernel.version(root)
-    found = _search(places(environ, root), module)
+    found = _search(places(environ, root, module), module)
+    cut_short = found.userland.cut_short
     for place in installed(environ, module):
         if found.userland.is_whole and module in (found.userland.version, None):
             break
         found = _instead(found, _search((place,), module))
-    if found.exposed:  # What mends that need not change the directory itself.
+    if found.exposed or cut_short:  # What mends that need not change the directory itself.
         _search.cache_clear()
     return found
 
@@ -196,7 +197,9 @@ def _search(places: tuple[Place, ...], kernel: str | None) -> _Found:
         if (sibling := _first_file(places, f"libnvidia-{name}.so.{version}", exposed)) is not None
     }
     nvml = _first_file(places, f"libnvidia-ml.so.{version or kernel}", exposed)
-    userland = Userland(version, versions.get(version, {}), siblings, nvml)
+    libraries = versions.get(version, {})
+    cut_short = filter(_loader.cut_short, (*libraries.values(), *siblings.values()))
+    userland = Userland(version, libraries, siblings, nvml, tuple(cut_short))
     return _Found(userland, tuple(copies.values()), tuple(exposed))
 
 

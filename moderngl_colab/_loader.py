@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
 from collections.abc import Iterable, Mapping
 
 from moderngl_colab import _files
@@ -13,6 +14,7 @@ __all__ = [
     "answer_for",
     "at_the_start",
     "cached",
+    "cut_short",
     "library_path",
     "loadable",
     "searched",
@@ -22,6 +24,7 @@ __all__ = [
 PATH_VARIABLE = "LD_LIBRARY_PATH"
 
 _HEADER = 20  # bytes: of an ELF file, up to and with the machine
+_WHOLE_HEADER = 64  # bytes, in a file of 64 bits
 
 
 def library_path(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -123,6 +126,24 @@ def loadable(path: str) -> bool:
     """
     kind = _kind(_files.read(path, _HEADER))
     return kind is not None and kind == _own_kind()
+
+
+def cut_short(path: str) -> bool:
+    """Whether a library ends before the tables that its header tells of (elf(5)).
+
+    The one of sections is the last thing in a file.
+
+    Arguments:
+        path: of one that is :func:`loadable`, of 64 bits.
+    """
+    header = _files.read(path, _WHOLE_HEADER)
+    try:
+        segments, sections = struct.unpack_from("=QQ", header, 32)
+        segment, number, section, count = struct.unpack_from("=4H", header, 54)
+        needed: int = max(segments + segment * number, sections + section * count)
+        return os.stat(path).st_size < needed
+    except (struct.error, OSError):
+        return True
 
 
 @functools.cache

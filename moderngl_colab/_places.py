@@ -30,6 +30,7 @@ __all__ = [
     "VENDOR_LIBRARIES",
     "Place",
     "installed",
+    "is_kept",
     "kept",
     "places",
     "store",
@@ -52,16 +53,25 @@ class Place(NamedTuple):
     """Whether this process's own loader takes whatever is in it."""
 
 
-def places(environ: Mapping[str, str], root: str) -> tuple[Place, ...]:
+def places(environ: Mapping[str, str], root: str, module: str | None) -> tuple[Place, ...]:
     """The directories there are, in the order of the search.
 
+    What ``install-driver`` keeps for another kernel module is none of them, though a variable that
+    was set before the module was replaced may still name it.
+
     Arguments:
-        environ: where the two variables are read.
+        environ: where the variables are read.
         root: the directory that stands for ``/``.
+        module: the kernel module's version; None where nobody tells it.
     """
     cached = tuple(_from_the_cache(root))
     loaders = {*_loader.searched(root), *cached}
-    changed = {path: _changed(path) for path in _directories(environ, root, cached)}
+    keeps, own = store(environ), f"{module}{_ending()}"
+    changed = {
+        path: _changed(path)
+        for path in _directories(environ, root, cached)
+        if module is None or _split(path)[0] != keeps or _split(path)[1] == own
+    }
     return tuple(
         Place(path, when, path in loaders) for path, when in changed.items() if when is not None
     )
@@ -72,14 +82,14 @@ def installed(environ: Mapping[str, str], module: str | None) -> tuple[Place, ..
 
     Arguments:
         environ: where the home folder is read.
-        module: its version; None where nobody tells it, and then any will do.
+        module: its version; None where nobody tells it, and then any will do, the one that was
+            installed last before others.
     """
-    folder, ending = store(environ), f"-{os.uname().machine}"
+    folder = store(environ)
     versions = kept(environ) if module is None else (module,)
-    paths = [os.path.join(folder, version + ending) for version in versions if folder is not None]
-    return tuple(
-        Place(path, when, loaders=False) for path in paths if (when := _changed(path)) is not None
-    )
+    paths = [os.path.join(folder, version + _ending()) for version in versions if folder]
+    found = [Place(path, when, False) for path in paths if (when := _changed(path)) is not None]
+    return tuple(sorted(found, key=lambda place: place.changed, reverse=True))
 
 
 def store(environ: Mapping[str, str]) -> str | None:
@@ -110,10 +120,23 @@ def _home() -> str:
 
 def kept(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The versions that ``install-driver`` keeps for this machine."""
-    folder, ending = store(environ), f"-{os.uname().machine}"
+    folder, ending = store(environ), _ending()
     names = () if folder is None else _files.names(folder)
     versions = (name.removesuffix(ending) for name in names if name.endswith(ending))
     return tuple(version for version in versions if _kernel.is_version(version))
+
+
+def is_kept(path: str, environ: Mapping[str, str]) -> bool:
+    """Whether a directory is one of those in which ``install-driver`` keeps drivers."""
+    return _split(path)[0] == store(environ)
+
+
+def _split(path: str) -> tuple[str, str]:
+    return os.path.split(os.path.normpath(path))
+
+
+def _ending() -> str:
+    return f"-{os.uname().machine}"
 
 
 def _directories(environ: Mapping[str, str], root: str, cached: tuple[str, ...]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from moderngl_colab import _cache, _cuda, _glvnd, _loader, _x11, remedies
 from moderngl_colab.devices import named
 from moderngl_colab.errors import GPUContextError
-from moderngl_colab.findings import hardware
+from moderngl_colab.findings import dispatch, hardware, userland
 from moderngl_colab.findings.every import blocking
 from moderngl_colab.machine import Machine
 from moderngl_colab.options import DEVICE_VARIABLE, named_device, refuse_foreign_systems
@@ -154,7 +154,8 @@ def _on_device(prepared: Prepared, asked: str | None, machine: Machine, several:
     certain = several and (asked is not None or _cuda.VISIBLE_VARIABLE in machine.environ)
     if several and not prepared.egl:
         if certain:
-            fix = remedies.give_graphics(machine)
+            known = userland.obstacle(machine) or dispatch.icd_override(machine)
+            fix = remedies.install(machine, "dispatch") if known is None else known.remedy
             raise _unreachable("only GLX serves, which chooses its own", fix, asked)
         return prepared
     from moderngl_colab.diagnostics.choice import choose

@@ -166,6 +166,12 @@ class Machine(NamedTuple):
         """The device nodes of GPUs; none without :attr:`control`."""
         return tuple(node for node in self.nodes if node.is_gpu and self.control is not None)
 
+    @property
+    def has_whole_driver(self) -> bool:
+        """Whether the driver that is used is whole and fits: what is fetched is ignored then."""
+        version = self.module and self.module.version
+        return self.userland.is_whole and version in (self.userland.version, None)
+
     def trial(self, strategy: str) -> Trial | None:
         """What became of a strategy; None where it was not tried."""
         return next((trial for trial in self.trials if trial.strategy == strategy), None)

@@ -17,7 +17,6 @@ __all__ = [
     "agree",
     "anew",
     "assign",
-    "forget_driver",
     "give_d3d12",
     "give_gpu",
     "give_graphics",
@@ -73,10 +72,12 @@ _UNKNOWN_INSTALLER = {
     "xkb": "install xkbcomp and the keyboard data that Xvfb needs",
 }
 _RECREATE = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
+_ANOTHER_INSTANCE = "stop the instance and start it again; if that is no help, rent another one"
 _NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ..."
 _GIVE_GPU = {
     "kaggle": "choose the menu Settings > Accelerator > GPU T4 x2",
     "colab": "choose the menu Runtime > Change runtime type > T4 GPU",
+    "rented": "rent an instance that has an NVIDIA GPU",
     "kubernetes": 'add "nvidia.com/gpu: 1" to the container\'s resources.limits',
     "apptainer": _NV,
     "docker": _RECREATE,
@@ -108,9 +109,10 @@ def give_gpu(machine: Machine) -> str:
 
 def give_graphics(machine: Machine) -> str:
     """What gives it the OpenGL half of the driver, of exactly the kernel module's version."""
-    here = install_driver(machine)
     anew = _GIVE_GRAPHICS.get(machine.platform)
-    return here if anew is None else f"{anew}; or here: {here}"
+    if machine.has_whole_driver:  # Another one is of no use then, nor is it taken.
+        return anew or ASK_SMI
+    return "; or here: ".join(filter(None, (anew, install_driver(machine))))
 
 
 def give_nvml(machine: Machine) -> str:
@@ -124,11 +126,6 @@ def install_driver(machine: Machine) -> str:
     command = shell(machine, f"{PROGRAM} install-driver")
     # Nobody can answer a question in a cell.
     return f"{command} --accept-license" if machine.platform in NOTEBOOKS else command
-
-
-def forget_driver(machine: Machine, version: str) -> str:
-    """What removes a driver that was fetched so."""
-    return shell(machine, f"{PROGRAM} install-driver --remove {version}")
 
 
 def give_d3d12(machine: Machine) -> str:
@@ -166,6 +163,8 @@ def let_in(machine: Machine, node: Node) -> str:
     if node.mode & _EVERYBODYS == _EVERYBODYS:
         if machine.platform == "docker":
             return "docker run --gpus all --security-opt label=disable ..."
+        if machine.platform == "rented":
+            return _ANOTHER_INSTANCE
         return "ask who is root here what SELinux or AppArmor forbids: ausearch -m avc -ts recent"
     if node.mode & _GROUPS != _GROUPS:
         return _by_root(f"chmod a+rw {node.path}")
@@ -193,6 +192,7 @@ def anew(machine: Machine) -> str:
         "docker": f"{_RECREATE} (a new container; the rules of this one are lost)",
         "slurm": "srun --gres=gpu:1 ... (a new job, with the GPU among its devices)",
         "colab": "choose the menu Runtime > Disconnect and delete runtime, and connect again",
+        "rented": _ANOTHER_INSTANCE,
         "kaggle": "choose the menu Run > Restart & clear cell outputs",
         "host": "add to the unit that starts it: DeviceAllow=/dev/nvidiactl rw, and the same for "
         "/dev/nvidia0",
@@ -232,6 +232,8 @@ def give_tmp(machine: Machine) -> str:
         return "docker run --gpus all --tmpfs /tmp ..."
     if machine.platform == "kubernetes":
         return "mount an emptyDir at /tmp"
+    if machine.platform == "rented":  # Its root may mount nothing.
+        return _as_root(machine, "chmod 1777 /tmp")
     return _as_root(machine, "mount -t tmpfs -o mode=1777 tmpfs /tmp")
 
 

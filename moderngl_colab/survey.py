@@ -105,13 +105,13 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
 def _found_by_loader(
     userland: _driver.Userland, environ: Mapping[str, str], root: str
 ) -> Iterator[tuple[str, str]]:
-    wanted = {f"lib{name}_nvidia.so.0": "" for name in _driver.VENDOR_LIBRARIES}
-    wanted |= {f"lib{name}_nvidia.so.0": path for name, path in userland.libraries.items()}
-    wanted |= {os.path.basename(path): path for path in userland.siblings.values()}
-    for name, path in wanted.items():
+    own = [*userland.siblings.values(), *userland.libraries.values()]
+    paths = [*(copy.path for copy in _driver.copies(environ, root)), *own]
+    known = {os.path.realpath(path): path for path in paths}
+    names = [f"lib{name}_nvidia.so.0" for name in _driver.VENDOR_LIBRARIES]
+    for name in (*names, *map(os.path.basename, own)):
         if (found := _loader.where(name, environ, root)) is not None:
-            same = os.path.realpath(found) == os.path.realpath(path)
-            yield name, path if same else found
+            yield name, known.get(os.path.realpath(found), found)
 
 
 def _vendor(icd: _glvnd.ICD, environ: Mapping[str, str], root: str) -> Vendor:
@@ -165,6 +165,8 @@ def _platform(environ: Mapping[str, str], root: str) -> str:
         # Kaggle's image is built on Colab's and sets its variable too.
         "kaggle": bool(environ.get("KAGGLE_KERNEL_RUN_TYPE")),
         "colab": bool(environ.get("COLAB_RELEASE_TAG")),
+        # RunPod's and vast.ai's, which name the instance: they are no facts of a report.
+        "rented": any(environ.get(name) for name in ("RUNPOD_POD_ID", "VAST_CONTAINERLABEL")),
         "kubernetes": bool(environ.get("KUBERNETES_SERVICE_HOST")),
         "apptainer": there(".singularity.d"),
         "slurm": bool(environ.get("SLURM_JOB_ID")),

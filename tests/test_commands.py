@@ -378,8 +378,8 @@ def test_what_gives_egl_is_said_where_glx_cannot_choose_the_gpu(
     assert result(done) == (
         69,
         "",
-        "moderngl-colab run: error: no OpenGL program can get the GPU here: device='cuda:1' names a "
-        f"certain GPU, and only GLX serves, which chooses its own\n  fix: {cure}\n",
+        "moderngl-colab run: error: no OpenGL program can get the GPU here: device='cuda:1' names "
+        f"a certain GPU, and only GLX serves, which chooses its own\n  fix: {cure}\n",
     )
 
 

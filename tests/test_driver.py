@@ -18,7 +18,9 @@ from rig import driver
 MULTIARCH = f"usr/lib/{os.uname().machine}-linux-gnu"
 NEW, OLD = "550.54.15", "535.104.05"
 # Of this interpreter's class and machine; more of a library is not read.
-LIBRARY = Path("/proc/self/exe").read_bytes()[:64]
+HEADER = Path("/proc/self/exe").read_bytes()[:64]
+# The same without tables, which would have to follow it.
+LIBRARY = HEADER[:32] + bytes(16) + HEADER[48:54] + bytes(10)
 LINE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n"
 
 
@@ -193,10 +195,59 @@ def test_what_was_installed_for_another_module_is_ignored(disk: Disk) -> None:
     assert disk.find(HOME=str(disk.root / "home")).libraries == {}
 
 
-def test_where_nobody_tells_the_modules_version_what_was_installed_is_taken(disk: Disk) -> None:
+@pytest.mark.parametrize("variable", ["LD_LIBRARY_PATH", "MODERNGL_COLAB_DRIVER_DIR"])
+def test_what_was_installed_serves_no_other_module_by_a_variable_either(
+    disk: Disk, variable: str
+) -> None:
+    disk.kernel(LINE)
+    old = STORE.replace(NEW, OLD)
+    disk.driver(old, OLD)
+    disk.driver(STORE)
+    home = str(disk.root / "home")
+
+    by_the_old = disk.find(HOME=home, **{variable: f"{disk.root}/{old}"})
+    elsewhere = disk.find(HOME="/nowhere", **{variable: f"{disk.root}/{old}"})
+    by_the_own = disk.find(HOME=home, **{variable: f"{disk.root}/{STORE}/"})
+
+    assert (by_the_old.version, elsewhere.version, by_the_own.version) == (NEW, OLD, NEW)
+    assert not any(OLD in copy.path for copy in _driver.copies({"HOME": home}, str(disk.root)))
+
+
+def test_where_nobody_tells_the_modules_version_what_was_installed_last_is_taken(
+    disk: Disk,
+) -> None:
+    old, new = (disk.root / STORE.replace(NEW, version) for version in (OLD, NEW))
+    disk.driver(STORE.replace(NEW, OLD), OLD)
     disk.driver(STORE)
 
-    assert disk.find(HOME=str(disk.root / "home")).version == NEW
+    for last, other in ((new, old), (old, new)):
+        while last.stat().st_ctime_ns <= other.stat().st_ctime_ns:  # The clock is a coarse one.
+            os.utime(last)
+        assert f"{disk.find(HOME=str(disk.root / 'home')).version}-" in str(last)
+
+
+@pytest.mark.parametrize("name", ["libEGL_nvidia", "libnvidia-glcore"])
+def test_what_was_installed_is_taken_where_one_of_the_systems_lost_its_end(
+    disk: Disk, name: str
+) -> None:
+    disk.kernel(LINE)
+    folder = disk.root / "usr/lib64-nvidia"
+    driver.build(folder)
+    disk.driver(STORE)
+    home = str(disk.root / "home")
+    file = folder / f"{name}.so.{NEW}"
+    content = file.read_bytes()
+
+    before = disk.find(HOME=home)
+    file.write_bytes(content[:-1])
+    os.utime(folder)  # Directories that did not change are not looked into again.
+    lost, instead = disk.find(), disk.find(HOME=home)
+    file.write_bytes(content)
+
+    assert (before.is_whole, Path(before.libraries["EGL"]).parent) == (True, folder)
+    assert (lost.is_whole, list(map(os.path.realpath, lost.cut_short))) == (False, [str(file)])
+    assert (instead.is_whole, Path(instead.libraries["EGL"]).parent) == (True, disk.root / STORE)
+    assert disk.find().is_whole
 
 
 def test_what_was_installed_and_is_not_whole_is_not_taken(disk: Disk) -> None:
@@ -342,7 +393,7 @@ def test_a_library_that_cannot_be_opened_is_named_in_the_loaders_own_words(
     folder = disk.root / "usr/lib64-nvidia"
     driver.build(folder)
     file = folder / f"{name}.so.{NEW}"
-    file.write_bytes(LIBRARY)
+    file.write_bytes(HEADER)
     named = folder / "libEGL_nvidia.so.0" if name == "libEGL_nvidia" else file
 
     assert alone(OPEN, str(disk.root)) == f"{named}: cannot read file data\n"
@@ -351,7 +402,7 @@ def test_a_library_that_cannot_be_opened_is_named_in_the_loaders_own_words(
 def test_one_that_is_not_needed_may_be_broken(disk: Disk) -> None:
     folder = disk.root / "usr/lib64-nvidia"
     driver.build(folder, OLD)
-    (folder / f"libnvidia-gpucomp.so.{OLD}").write_bytes(LIBRARY)
+    (folder / f"libnvidia-gpucomp.so.{OLD}").write_bytes(HEADER)
 
     assert alone(OPEN, str(disk.root)) == "open\n"
 

@@ -65,8 +65,9 @@ def test_where_egl_refuses_glx_serves(chain: Chain, fault: str, state: str) -> N
 def test_where_egl_lists_no_device_glx_serves(chain: Chain, fault: str, state: str) -> None:
     report = chain("colab", state, env={"STANDIN_FAULT": fault})
 
-    outcome, cause, reason, _ = attempt(report, "egl")
-    assert (outcome, cause) == ("unavailable", "driver-refused")
+    outcome, cause, reason, remedy = attempt(report, "egl")
+    # The driver is whole: another copy would be ignored.
+    assert (outcome, cause, remedy) == ("unavailable", "driver-refused", remedies.SMI)
     assert reason == (
         "libEGL lists no NVIDIA device, though /usr/lib64-nvidia/libEGL_nvidia.so.550.54.15 is "
         f"there; {LISTED}"

@@ -359,6 +359,27 @@ def test_a_version_that_is_not_the_kernel_modules_is_named_before_it_is_fetched(
     assert sized(without_noise(same.stderr)) == STEPS
 
 
+def test_where_the_modules_version_is_hidden_the_last_one_that_was_asked_for_is_taken(
+    python: Callable[..., machines.Finished], environ: dict[str, str], server: archive.Server
+) -> None:
+    server.publish(archive.runfile(OTHER), archive.path(OTHER))
+    machine = replace(machines.MACHINES["compute-only"], kernel="")
+    code = """
+import sys, time
+from moderngl_colab import _driver, install_driver
+for version in sys.argv[1:]:
+    done = install_driver(version, "nvidia", accept_license=True)
+    print(done.fetched, _driver.find().version)
+    time.sleep(0.05)  # A file system's clock is a coarse one.
+"""
+    names = ("XDG_DATA_HOME", "MODERNGL_COLAB_DRIVER_URL")
+    env = {name: environ[name] for name in names}
+
+    done = python(machine, code, OTHER, VERSION, OTHER, env=env)
+
+    assert done.stdout == f"True {OTHER}\nTrue {VERSION}\nFalse {OTHER}\n"
+
+
 # ---- from nothing to the GPU ---------------------------------------------------------------------
 
 FROM_NOTHING = """

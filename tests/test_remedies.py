@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from moderngl_colab import protection, remedies, survey
-from moderngl_colab._driver import Exposed
+from moderngl_colab._driver import Exposed, Userland
 from moderngl_colab._kernel import KernelModule, Node
 from moderngl_colab._trust import Breach
 from moderngl_colab.machine import Machine
@@ -21,6 +21,8 @@ MODULE = KernelModule(NEW, "/proc/driver/nvidia/version")
 INSTALL = "python -m moderngl_colab install-driver"
 IN_NOTEBOOK = f"!{INSTALL} --accept-license"
 DOCKER = "docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=all ..."
+RENT = "rent an instance that has an NVIDIA GPU"
+ANOTHER = "stop the instance and start it again; if that is no help, rent another one"
 NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ..."
 
 
@@ -46,6 +48,13 @@ NV = "apptainer run --nv --bind /usr/share/glvnd/egl_vendor.d/10_nvidia.json ...
             'add "runtimeClassName: nvidia" to the pod\'s spec and "- {name: '
             "NVIDIA_DRIVER_CAPABILITIES, value: all}\" to the container's env; or here: " + INSTALL,
         ),
+        (
+            {"RUNPOD_POD_ID": "x", "KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+            ".dockerenv",
+            RENT,
+            INSTALL,
+        ),
+        ({"VAST_CONTAINERLABEL": "C.1"}, ".dockerenv", RENT, INSTALL),
         ({}, ".singularity.d/libs", NV, f"{NV}; or here: {INSTALL}"),
         ({}, ".dockerenv", DOCKER, f"{DOCKER}; or here: {INSTALL}"),
         ({}, "run/.containerenv", DOCKER, f"{DOCKER}; or here: {INSTALL}"),
@@ -119,7 +128,9 @@ def test_in_a_notebook_commands_begin_with_an_exclamation_mark() -> None:
     assert remedies.assign(colab, "A", "b") == 'import os; os.environ["A"] = "b"'
 
 
-@pytest.mark.parametrize("platform", ["kubernetes", "docker", "slurm", "apptainer", "host"])
+@pytest.mark.parametrize(
+    "platform", ["kubernetes", "docker", "rented", "slurm", "apptainer", "host"]
+)
 def test_no_remedy_uses_sudo_and_each_is_one_line(platform: str) -> None:
     seen = Machine(platform=platform, installer="apt-get", is_root=False, module=MODULE)
     said = [
@@ -167,6 +178,7 @@ def test_no_remedy_uses_sudo_and_each_is_one_line(platform: str) -> None:
             "docker",
             "docker run --gpus all --security-opt label=disable ...",
         ),
+        (Node("/dev/nvidia0", errno.EACCES, 0, 0o666, "root"), "rented", ANOTHER),
         (
             Node("/dev/nvidia0", errno.EACCES, 0, 0o666, "root"),
             "host",
@@ -178,6 +190,41 @@ def test_who_may_not_open_a_node_is_let_in_by_what_forbids_it(
     node: Node, platform: str, remedy: str
 ) -> None:
     assert remedies.let_in(Machine(platform=platform), node) == remedy
+
+
+def test_who_rents_a_machine_is_told_what_a_renter_can_do() -> None:
+    seen = Machine(platform="rented", installer="apt-get", module=MODULE)
+    said = [
+        remedies.give_gpu(seen),
+        remedies.give_graphics(seen),
+        remedies.give_nodes(seen),
+        remedies.give_tmp(seen),
+        remedies.anew(seen),
+        remedies.agree(seen),
+    ]
+
+    assert said == [RENT, INSTALL, RENT, "chmod 1777 /tmp", ANOTHER, INSTALL]
+
+
+@pytest.mark.parametrize(
+    ("platform", "remedy"),
+    [("docker", DOCKER), ("rented", remedies.ASK_SMI), ("colab", remedies.ASK_SMI)],
+)
+def test_what_would_be_fetched_is_no_remedy_where_it_would_be_ignored(
+    platform: str, remedy: str
+) -> None:
+    siblings = dict.fromkeys(("gpucomp", "tls", "glsi", "eglcore", "glcore"), "/x")
+    whole = Userland(NEW, {"EGL": "/x", "GLX": "/x"}, siblings, None)
+    seen = Machine(platform=platform, module=MODULE, userland=whole)
+
+    assert remedies.give_graphics(seen) == remedy
+    assert remedies.give_graphics(seen._replace(module=None)) == remedy
+    for other in (
+        whole._replace(version="535.104.05"),
+        whole._replace(cut_short=("/x",)),
+        whole._replace(libraries={"GLX": "/x"}),
+    ):
+        assert "install-driver" in remedies.give_graphics(seen._replace(userland=other))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from moderngl_colab import survey
 from moderngl_colab.machine import Machine, Vendor
+from rig import machines
+from rig.layout import Placed
 
 
-def seen(python: Any, machine: str, code: str, **env: str) -> Any:
+def seen(python: Any, machine: str | machines.Machine, code: str, **env: str) -> Any:
     return json.loads(python(machine, textwrap.dedent(code), env=env).stdout)
 
 
@@ -74,6 +77,12 @@ def test_a_secret_in_the_environment_is_not_looked_at() -> None:
     assert survey.look(secrets | kept).environ == kept
 
 
+def test_which_instance_is_rented_is_no_fact(tmp_path: Path) -> None:
+    seen = survey.look({"RUNPOD_POD_ID": "x", "VAST_CONTAINERLABEL": "C.1"}, str(tmp_path))
+
+    assert (seen.platform, seen.environ) == ("rented", {})
+
+
 def test_every_variable_of_ours_is_a_fact() -> None:
     sources = Path(survey.__file__).parent.rglob("*.py")
     ours = {word for path in sources for word in path.read_text().split('"') if word.isupper()}
@@ -98,6 +107,26 @@ def test_an_icd_is_told_with_the_library_that_the_loader_finds(python: Any) -> N
     assert nvidia.found is not None
     assert nvidia.found.endswith("/libEGL_nvidia.so.0")
     assert [vendor.waits for vendor in vendors] == [False] * len(vendors)
+
+
+def test_what_the_loader_finds_is_told_as_the_search_found_it(python: Any) -> None:
+    folder = f"/usr/local/share/moderngl_colab/driver/550.54.15-{os.uname().machine}"
+    machine = replace(
+        machines.MACHINES["glx-only"],
+        libraries=(*machines.MACHINES["glx-only"].libraries, Placed(folder)),
+    )
+    code = """
+        import json
+        from moderngl_colab import survey
+        seen = survey.look()
+        copies = {copy.path: copy.version for copy in seen.copies}
+        print(json.dumps([copies[seen.loader["libGLX_nvidia.so.0"]], seen.userland.libraries]))
+    """
+
+    done = seen(python, machine, code, XDG_DATA_HOME="/usr/local/share")
+
+    paths = {half: f"{folder}/lib{half}_nvidia.so.550.54.15" for half in ("EGL", "GLX")}
+    assert done == ["550.54.15", paths]
 
 
 def test_a_process_in_which_egl_came_first_is_late(python: Any) -> None:

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
-from moderngl_colab import _cuda, _glvnd, _loader, _x11, commands, launch
+from moderngl_colab import _cuda, _glvnd, _loader, _places, _x11, commands, launch
 from moderngl_colab.errors import GPUContextError
 
 __all__ = [
@@ -56,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if isinstance(found, int):
         return found
     if arguments.format == "docker":
-        return _print_dockerfile(found.others)
+        return _print_dockerfile(_without_kept(found.others))
     variables = written("env", found)
     if isinstance(variables, int):
         return variables
@@ -151,6 +151,20 @@ def _print_dockerfile(variables: dict[str, str]) -> int:
     lines = [f"ENV {name}={_in_dockerfile(value)}" for name, value in given.items()]
     lines += [f"RUN mkdir -p {_VENDORS} && echo '{icd}' >{_VENDORS}/10_nvidia.json"]
     return _print("\n".join(lines))
+
+
+def _without_kept(variables: dict[str, str]) -> dict[str, str]:
+    """The variables of an image, which has nothing of what ``install-driver`` keeps here."""
+    path = _loader.library_path(variables)
+    left = [folder for folder in path if not _places.is_kept(folder, os.environ)]
+    if left == path:
+        return variables
+    commands.complain(
+        "moderngl-colab env: what install-driver fetched here is in no image: its containers need "
+        "the OpenGL half of their host's driver"
+    )
+    others = {name: value for name, value in variables.items() if name != _loader.PATH_VARIABLE}
+    return others | ({_loader.PATH_VARIABLE: ":".join(left)} if left else {})
 
 
 def _of_an_image() -> dict[str, str]:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 
-from moderngl_colab.findings import dispatch, display, hardware, mesa, process, userland
+from moderngl_colab.findings import (
+    dispatch,
+    display,
+    hardware,
+    installed,
+    mesa,
+    process,
+    userland,
+)
 from moderngl_colab.findings.finding import Finding, Severity
-from moderngl_colab.findings.installed import userland_outdated
 from moderngl_colab.machine import Machine
 
 __all__ = ["blocking", "findings"]
@@ -24,7 +31,7 @@ _OF_DEVICES: tuple[Detector, ...] = (
     hardware.gpu_hidden,
 )
 _OF_EGL: tuple[Detector, ...] = (
-    userland.apt_stub,
+    installed.apt_stub,
     userland.userland_mismatch,
     userland.userland_absent,
     userland.userland_partial,
@@ -56,7 +63,7 @@ _OF_OTHERS: tuple[Detector, ...] = (
     userland.two_drivers,
     userland.path_hidden,
     userland.userland_split,
-    userland_outdated,
+    installed.userland_outdated,
     dispatch.icd_broken,
     dispatch.icd_missing,
     dispatch.dispatch_foreign,

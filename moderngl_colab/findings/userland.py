@@ -11,7 +11,6 @@ from moderngl_colab.machine import Machine
 
 __all__ = [
     "Library",
-    "apt_stub",
     "egl_broken",
     "fits",
     "glx_broken",
@@ -188,38 +187,28 @@ def path_hidden(machine: Machine) -> Finding | None:
 
 
 def two_drivers(machine: Machine) -> Finding | None:
-    """The loader finds another copy of the driver than the one that fits the kernel module."""
+    """The loader finds another copy of the driver than the one that is used."""
     if machine.module is None or machine.userland.version != machine.module.version:
         return None
+    versions = {copy.path: copy.version for copy in machine.copies}
     for library, path in machine.userland.libraries.items():
         other = machine.loader.get(f"lib{library}_nvidia.so.0", path)
         if other != path and fits(machine):
+            same = versions.get(other) == machine.userland.version
+            used = (
+                f"and what is used here is {path}, of the same version"
+                if same
+                else f"but what fits kernel module {machine.module.version} is {path}; here that "
+                "one is used"
+            )
             return Finding(
                 "two-drivers",
                 Severity.NOTE,
-                f"the loader finds {other}, but what fits kernel module {machine.module.version} "
-                f"is {path}; here that one is used",
+                f"the loader finds {other}, {used}",
                 _copies(machine),
                 remedies.other_programs(machine),
             )
     return None
-
-
-def apt_stub(machine: Machine) -> Finding | None:
-    """A package of the driver that brings another version than its name promises."""
-    stubs = machine.examined.stubs if machine.examined is not None else {}
-    wrong = userland_absent(machine) or userland_mismatch(machine)
-    if not stubs or wrong is None:
-        return None
-    package, version = next(iter(stubs.items()))
-    return Finding(
-        "apt-stub",
-        Severity.ERROR,
-        f"the package {package} is a stub: it brings version {version}, and the kernel module is "
-        f"{machine.module.version if machine.module else 'of unknown version'}",
-        tuple(f"{name}: {brought}" for name, brought in stubs.items()),
-        remedies.give_graphics(machine),
-    )
 
 
 def obstacle(machine: Machine, library: Library = "EGL") -> Finding | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
@@ -71,12 +72,12 @@ def install_driver(  # noqa: PLR0913  - all but one have a default that most kee
     accepts = _callers(accept_license if callable(accept_license) else lambda _: accept_license)
     try:
         with places.told(place):
-            if (there := record.whole(place.folder, wanted)) is not None:
+            if (there := _already(place, wanted)) is not None:
                 return there
             asked.refuse_unusable(place)
             with store.held(place, lambda what: say(what, 0, None)):
                 # It may have been waited for, or put back.
-                if (there := record.whole(place.folder, wanted)) is not None:
+                if (there := _already(place, wanted)) is not None:
                     return there
                 store.sweep(place)
                 _refuse_noexec(place)
@@ -118,6 +119,15 @@ def offers(
             offer = str(error)
         found.append((each.name, offer))
     return tuple(found)
+
+
+def _already(place: Place, wanted: Wanted) -> DriverInstall | None:
+    there = record.whole(place.folder, wanted)
+    if there is not None:
+        # Where the kernel module's version is hidden, the last one is taken that was asked for.
+        with contextlib.suppress(OSError):
+            os.utime(place.folder)
+    return there
 
 
 def _refuse_noexec(place: Place) -> None:

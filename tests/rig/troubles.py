@@ -134,6 +134,13 @@ TROUBLES: dict[str, Trouble] = {
         remedies.INSTALL,
         env=_SLURM,
     ),
+    "compute-only-rented": Trouble(
+        MACHINES["compute-only"],
+        "software",
+        "userland-absent",
+        remedies.INSTALL,
+        env={"KUBERNETES_SERVICE_HOST": "", "VAST_CONTAINERLABEL": "C.7"},
+    ),
     "no-nvidia-in-a-job": Trouble(
         MACHINES["no-nvidia"],
         "software",
