@@ -55,11 +55,11 @@ def unforked() -> Iterator[None]:
     to open them.
     """
     changed, thread = _changed, threading.get_ident()  # as above
-    with changed:
-        _inside[thread] += 1
     try:
+        with changed:
+            _inside[thread] += 1
         yield
-    finally:
+    finally:  # An exception may strike before it is counted, too.
         with changed:
             _inside[thread] -= 1
             if _inside[thread] <= 0:
