@@ -6,9 +6,11 @@ rig/archive.py.
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import os
+import socket
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,6 +120,28 @@ def test_a_redirection_to_no_address_is_told(
     server.on(RUN, archive.redirect(where))
 
     assert refusal(source(server.url, folder)) == f"{server.url}{RUN}: {why}"
+
+
+@pytest.mark.parametrize(
+    "where", ["https://[::1/x", "http://example.invalid/x", "file:///x", "/again"]
+)
+def test_a_redirection_that_is_not_followed_leaves_no_connection(
+    server: archive.Server, folder: Path, where: str
+) -> None:
+    for path in (RUN, "/again"):
+        server.on(path, archive.redirect(where))
+
+    # As long as the error lives, what was forgotten is not closed by its end.
+    with pytest.raises((NotOffered, FetchError)) as raised:
+        fetch(source(server.url, folder), folder)
+
+    assert raised.value.__traceback__ is not None
+    clients = [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, socket.socket) and each.proto == socket.IPPROTO_TCP
+    ]
+    assert [each for each in clients if each.fileno() != -1] == []
 
 
 @pytest.mark.parametrize(

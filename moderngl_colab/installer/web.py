@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from moderngl_colab.installer import connection
 from moderngl_colab.installer.source import FetchError
@@ -95,6 +95,20 @@ def _is_loopback(host: str) -> bool:
 
 class _Redirections(urllib.request.HTTPRedirectHandler):
     max_redirections = max_repeats = 5
+
+    def http_error_302(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+    ) -> Any:
+        """Follow it, if that is safe; the answer that leads on is closed in any case."""
+        with contextlib.closing(fp):
+            return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(self, *given: Any) -> urllib.request.Request | None:
         """Follow it, if that is safe; given are the request, the answer, and where it leads."""
