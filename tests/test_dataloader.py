@@ -177,7 +177,10 @@ while len(children.read_text().split()) < 3 and loader.poll() is None:  # one co
 time.sleep(0.5)
 ending = int(sys.argv[3])
 (os.killpg if ending == signal.SIGINT else os.kill)(loader.pid, ending)
-print(loader.communicate()[1].splitlines(), loader.returncode)
+# Struck between a semaphore's making and removal, multiprocessing's tracker complains, in lines.
+said = loader.communicate()[1].splitlines()
+said = [line for line in said if "resource_tracker" not in line and "warnings.warn(" not in line]
+print(said, loader.returncode)
 """
     given = [str(EXAMPLE), str(tmp_path / "sheet.png"), str(int(ending))]
 
