@@ -32,6 +32,14 @@ def state():
 """
 )
 
+# A context was made, and SIGALRM raises from now on.
+AT_ALARM = """
+def interrupt(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, interrupt)
+call().release()
+"""
+
 
 def run(code: str, timeout: float = 120) -> Any:
     """What a program that starts with GLX prints, as JSON."""
@@ -46,10 +54,7 @@ def run(code: str, timeout: float = 120) -> Any:
 def test_an_interrupt_at_any_moment_of_a_call_leaves_nothing() -> None:
     code = f"""
 {DRAWN}
-def interrupt(*_):
-    raise KeyboardInterrupt
-signal.signal(signal.SIGALRM, interrupt)
-call().release()
+{AT_ALARM}
 stop_server()
 before, hits, differences = state(), 0, []
 random.seed(1)
@@ -84,10 +89,7 @@ def test_an_interrupt_when_the_context_is_ready_leaves_what_was_before() -> None
 {DRAWN}
 import moderngl
 from moderngl_colab import _current
-def interrupt(*_):
-    raise KeyboardInterrupt
-signal.signal(signal.SIGALRM, interrupt)
-call().release()
+{AT_ALARM}
 raw = moderngl.create_context(standalone=True, backend="egl")
 before, current, seen = state(), _current.current(), []
 def strike(frame, event, _):

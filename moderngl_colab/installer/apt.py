@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from moderngl_colab import _files
 from moderngl_colab.diagnostics import packages
 from moderngl_colab.diagnostics.packages import Package
-from moderngl_colab.installer import deb, unpack
+from moderngl_colab.installer import deb, plain, unpack
 from moderngl_colab.installer.private_apt import PrivateApt
 from moderngl_colab.installer.source import FetchError, NotOffered, Offer, Progress, Wanted
 
@@ -130,7 +130,8 @@ def _fetch(
 
     def watch() -> bool:
         nonlocal came
-        before, came = came, sum(_size(os.path.join(pool, name)) for name in _files.names(pool))
+        before = came
+        came = sum(plain.size(os.path.join(pool, name)) for name in _files.names(pool))
         progress("downloading", came, size)
         return came != before
 
@@ -142,10 +143,3 @@ def _fetch(
         deb.take(os.path.join(pool, name), folder, wanted)
     if not os.listdir(folder):
         raise FetchError(f"{' '.join(map(str, found))}: there is no library of the driver in it")
-
-
-def _size(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:  # It got its final name meanwhile.
-        return 0

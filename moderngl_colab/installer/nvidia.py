@@ -104,16 +104,13 @@ class Archive:
             download.to_file(url, kept, self._timeout, progress)
             if (came := _digest(kept, progress)) == digest:
                 return
-        except FetchError as error:
-            if _size(kept):
+        except (FetchError, OSError) as error:
+            if isinstance(error, FetchError) and _size(kept):
                 raise FetchError(
                     f"{error}; what came is kept in {os.path.dirname(kept)}, and the same command "
                     "goes on there"
                 ) from error
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(kept)
-            raise
-        except OSError:  # Nothing is kept on a full disk.
+            # Nothing is kept on a full disk.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(kept)
             raise

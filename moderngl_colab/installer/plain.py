@@ -7,7 +7,7 @@ import os
 import stat
 from typing import BinaryIO
 
-__all__ = ["opened"]
+__all__ = ["opened", "size"]
 
 
 def opened(path: str, links: int = 0) -> BinaryIO:
@@ -25,3 +25,11 @@ def opened(path: str, links: int = 0) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no plain file", path)
     return open(descriptor, "rb")
+
+
+def size(path: str) -> int:
+    """How many bytes a file has; 0 where it is gone: whoever is at work on it may remove it."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 from moderngl_colab import _files
 from moderngl_colab._process import declare
+from moderngl_colab.installer import plain
 from moderngl_colab.installer.place import Place, locked
 from moderngl_colab.installer.source import DriverInstallError
 
@@ -83,20 +84,13 @@ def unfinished(parent: str) -> dict[str, int]:
     for scratch in filter(None, map(_SCRATCH.fullmatch, _files.names(parent))):
         folder = os.path.join(parent, scratch[0])
         if {*_files.names(folder)} - {"lock"}:
-            found[scratch[1]] = sum(map(_size, _files_below(folder)))
+            found[scratch[1]] = sum(map(plain.size, _files_below(folder)))
     return found
 
 
 def _files_below(folder: str) -> Iterator[str]:
     for at, _, names in os.walk(folder):
         yield from (os.path.join(at, name) for name in names)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:  # Whoever is at work on it has just removed it.
-        return 0
 
 
 def sweep(place: Place) -> None:
