@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -278,7 +279,9 @@ print(new.simple_framebuffer((1, 1)).read())
     process, server, _ = start(CONTEXT + "sys.stdin.readline()" + code)
     output, errors = process.communicate("\n", timeout=20)
 
-    assert output == "Xvfb did not answer within 1 s\nb'\\x00\\x00\\x00'\n"
+    # How long it was waited for is measured, so that a busy machine's 1.1 s is right, too.
+    said = re.sub(r"within 1(\.\d)? s", "within N s", output)
+    assert said == "Xvfb did not answer within N s\nb'\\x00\\x00\\x00'\n"
     assert (without_noise(errors), process.returncode) == ("", 0)
     assert ended(server)
 
