@@ -66,11 +66,11 @@ def places(environ: Mapping[str, str], root: str, module: str | None) -> tuple[P
     """
     cached = tuple(_from_the_cache(root))
     loaders = {*_loader.searched(root), *cached}
-    keeps, own = store(environ), f"{module}{_ending()}"
+    own = f"{module}{_ending()}"
     changed = {
         path: _changed(path)
         for path in _directories(environ, root, cached)
-        if module is None or _split(path)[0] != keeps or _split(path)[1] == own
+        if module is None or not is_kept(path, environ) or _split(path)[1] == own
     }
     return tuple(
         Place(path, when, path in loaders) for path, when in changed.items() if when is not None
@@ -128,7 +128,8 @@ def kept(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def is_kept(path: str, environ: Mapping[str, str]) -> bool:
     """Whether a directory is one of those in which ``install-driver`` keeps drivers."""
-    return _split(path)[0] == store(environ)
+    folder = store(environ)
+    return folder is not None and _split(path)[0] == os.path.normpath(folder)
 
 
 def _split(path: str) -> tuple[str, str]:

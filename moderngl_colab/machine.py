@@ -138,6 +138,8 @@ class Machine(NamedTuple):
     """The libraries of NVIDIA's that are passed over, because others could replace them."""
     kept: tuple[str, ...] = ()
     """The versions of the driver that ``install-driver`` keeps for this user."""
+    uses_kept: bool = False
+    """Whether :attr:`userland` is one of them."""
     loader: Mapping[str, str] = {}
     """NVIDIA's libraries that the loader of a fresh process finds by name, with their paths; for
     a file of :attr:`userland`, the path that it has there."""

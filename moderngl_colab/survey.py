@@ -93,6 +93,9 @@ def look(environ: Mapping[str, str] = os.environ, root: str = "/") -> Machine:
         userland=userland,
         exposed=_driver.exposed(environ, root),
         kept=_places.kept(environ),
+        uses_kept=any(
+            _places.is_kept(os.path.dirname(path), environ) for path in userland.libraries.values()
+        ),
         loader=dict(_found_by_loader(userland, environ, root)),
         vendors=tuple(_vendor(icd, environ, root) for icd in _glvnd.icds(environ=environ)),
         xvfb=shutil.which("Xvfb", path=environ.get("PATH")),

@@ -208,8 +208,11 @@ def test_what_was_installed_serves_no_other_module_by_a_variable_either(
     by_the_old = disk.find(HOME=home, **{variable: f"{disk.root}/{old}"})
     elsewhere = disk.find(HOME="/nowhere", **{variable: f"{disk.root}/{old}"})
     by_the_own = disk.find(HOME=home, **{variable: f"{disk.root}/{STORE}/"})
+    data = f"{home}//.local/./share/"
+    spelt_otherwise = disk.find(XDG_DATA_HOME=data, **{variable: f"{disk.root}/{old}"})
 
     assert (by_the_old.version, elsewhere.version, by_the_own.version) == (NEW, OLD, NEW)
+    assert spelt_otherwise.version == NEW
     assert not any(OLD in copy.path for copy in _driver.copies({"HOME": home}, str(disk.root)))
 
 

@@ -130,6 +130,7 @@ def driver_of(driver: Userland, *others: Userland, **changes: Any) -> Mapping[st
 GONE = Userland(None, {}, {}, None)
 COLAB = userland(FOLDER)
 NO_LIBEGL = "libEGL.so.1: cannot open shared object file: No such file or directory"
+STORE = f"/home/me/.local/share/moderngl_colab/driver/{NEW}-x86_64"
 EGL_PATH, GLX_PATH = f"{LIB}/libEGL_nvidia.so.0", f"{LIB}/libGLX_nvidia.so.0"
 KERNEL_LINE = f"{PROC}: {NEW}"
 
@@ -744,6 +745,24 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             ERROR,
             f"the loader says: {EGL_PATH}: file too short",
             (KERNEL_LINE, f"{EGL_PATH}: {NEW}", f"{GLX_PATH}: {NEW}"),
+            INSTALL,
+        ),
+    ),
+    "userland-partial, broken after it was fetched": (
+        refusing(
+            failed("egl", "no", "userland-partial"),
+            **driver_of(userland(STORE)), uses_kept=True, platform="docker",
+            examined=examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"}),
+        ),
+        Finding(
+            "userland-partial",
+            ERROR,
+            "the loader says: no loadable segments",
+            (
+                KERNEL_LINE,
+                f"{STORE}/libEGL_nvidia.so.0: {NEW}",
+                f"{STORE}/libGLX_nvidia.so.0: {NEW}",
+            ),
             INSTALL,
         ),
     ),

@@ -120,13 +120,15 @@ def test_what_the_loader_finds_is_told_as_the_search_found_it(python: Any) -> No
         from moderngl_colab import survey
         seen = survey.look()
         copies = {copy.path: copy.version for copy in seen.copies}
-        print(json.dumps([copies[seen.loader["libGLX_nvidia.so.0"]], seen.userland.libraries]))
+        taken = copies[seen.loader["libGLX_nvidia.so.0"]]
+        print(json.dumps([taken, seen.userland.libraries, seen.kept, seen.uses_kept]))
     """
 
-    done = seen(python, machine, code, XDG_DATA_HOME="/usr/local/share")
+    done = seen(python, machine, code, XDG_DATA_HOME="/usr/local//share")
 
+    folder = folder.replace("local/", "local//")
     paths = {half: f"{folder}/lib{half}_nvidia.so.550.54.15" for half in ("EGL", "GLX")}
-    assert done == ["550.54.15", paths]
+    assert done == ["550.54.15", paths, ["550.54.15"], True]
 
 
 def test_a_process_in_which_egl_came_first_is_late(python: Any) -> None:

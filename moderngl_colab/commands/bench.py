@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "exit status: 0 a GPU was measured; 1 the CPU alone; 2 nothing; 3 a frame was wrong, or "
         "not everything could be measured; 64 wrong usage; 69 matplotlib is not installed, or "
-        "this is not Linux; 73 the picture could not be saved"
+        "this is not Linux; 73 the picture could not be saved; 74 stdout cannot be written"
     )
     parser.add_argument(
         "--size",

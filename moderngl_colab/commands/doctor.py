@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.epilog = (
         "exit status: 0 a GPU, proven by pixels; 1 the CPU alone; 2 no context; 3 not tried; "
-        "64 wrong usage; 73 the picture could not be saved"
+        "64 wrong usage; 73 the picture could not be saved; 74 stdout cannot be written"
     )
     parser.add_argument("--json", action="store_true", help="print plain data")
     parser.add_argument(

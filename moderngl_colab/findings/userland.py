@@ -123,12 +123,18 @@ def unloadable(machine: Machine, error: OSError | str, x11: bool = True) -> Find
         error: the loader's own.
         x11: whether X11's libraries, which libGLX_nvidia needs, can be opened.
     """
+    if not x11:
+        cure = remedies.install(machine, "x11")
+    elif machine.uses_kept:
+        cure = remedies.install_driver(machine)  # It replaces what was damaged.
+    else:
+        cure = remedies.give_graphics(machine)
     return Finding(
         "userland-partial",
         Severity.ERROR,
         f"the loader says: {error}",
         (*_module(machine), *_copies(machine)),
-        remedies.give_graphics(machine) if x11 else remedies.install(machine, "x11"),
+        cure,
     )
 
 
@@ -222,7 +228,7 @@ def obstacle(machine: Machine, library: Library = "EGL") -> Finding | None:
 
 def fits(machine: Machine) -> bool:
     """Whether a userland is there that can serve; what keeps others from it is mended here."""
-    return bool(machine.gpus) and obstacle(machine) is None
+    return bool(machine.gpus) and (obstacle(machine) or egl_broken(machine)) is None
 
 
 def _module(machine: Machine) -> tuple[str, ...]:
