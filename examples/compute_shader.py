@@ -195,11 +195,6 @@ def main() -> None:
 
     ctx = moderngl_colab.get_gpu_context(430)
     info = moderngl_colab.describe(ctx)
-    print(f"strategy  {info.strategy}")
-    print(f"vendor    {info.vendor}")
-    print(f"renderer  {info.renderer}")
-    print(f"version   {info.version}")
-
     cells = seeded(asked.size)
     reaction = Reaction(ctx, cells)
     checked = min(CHECKED, asked.steps)
@@ -209,16 +204,16 @@ def main() -> None:
     difference = np.abs(reaction.cells() - cells).max()
     if not difference <= TOLERANCE:  # as it is not where it is no number
         sys.exit(
-            f"{parser.prog}: error: NumPy's cells differ by {difference:g} after {checked} steps"
+            f"{parser.prog}: error: NumPy's cells differ by {difference:g} after {checked} steps "
+            f"from those of {info.renderer}"
         )
-    print(f"checked   {checked} steps differ from NumPy's by {difference:.0e} at most")
     started = time.perf_counter()
     for _ in range(asked.steps - checked):
         reaction.step()
     ctx.finish()
-    print(f"steps     {asked.steps - checked} more in {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
 
-    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
+    part = asked.output.with_name(f".compute_shader-{os.getpid()}.png")  # Whole or not there.
     try:
         reaction.draw().save(part)
         part.replace(asked.output)
@@ -227,6 +222,13 @@ def main() -> None:
     finally:
         part.unlink(missing_ok=True)
     ctx.release()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # All is saved: who reads no more may end this.
+    print(f"strategy  {info.strategy}")
+    print(f"vendor    {info.vendor}")
+    print(f"renderer  {info.renderer}")
+    print(f"version   {info.version}")
+    print(f"checked   {checked} steps differ from NumPy's by {difference:.0e} at most")
+    print(f"steps     {asked.steps - checked} more in {seconds:.1f} s")
     print(f"picture   {asked.output.absolute()}")
 
 

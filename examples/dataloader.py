@@ -228,10 +228,7 @@ def main() -> None:
         shown.extend(images[: TILES - len(shown)])
         origins[origin] += len(images)
     seconds = time.perf_counter() - started
-    for origin, count in origins.items():
-        print(f"{count} samples by {origin}")
-    print(f"{asked.samples / seconds:.1f} samples/s, the start of the workers included")
-    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
+    part = asked.output.with_name(f".dataloader-{os.getpid()}.png")  # Whole or not there.
     try:
         contact_sheet(shown).save(part)
         part.replace(asked.output)
@@ -239,6 +236,10 @@ def main() -> None:
         sys.exit(f"dataloader.py: error: {asked.output}: {error.strerror}")
     finally:
         part.unlink(missing_ok=True)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # All is saved: who reads no more may end this.
+    for origin, count in origins.items():
+        print(f"{count} samples by {origin}")
+    print(f"{asked.samples / seconds:.1f} samples/s, the start of the workers included")
     print(f"picture   {asked.output.absolute()}")
 
 

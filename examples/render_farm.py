@@ -214,7 +214,7 @@ def save(frames: Iterable[Frame], job: Job, output: Path) -> Counter[Worker]:
     width, height = (max(1, 160 * side // max(job.size)) for side in job.size)
     sheet = Image.new("RGB", (6 * width, math.ceil(cells / 6) * height))
     # Only a whole film replaces an older one.
-    part = output.absolute().with_stem(f".{output.stem}-{os.getpid()}")
+    part = output.absolute().with_name(f".render_farm-{os.getpid()}{output.suffix}")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r 25 -s {}x{} -i - ".format(*job.size)
     command = [get_ffmpeg_exe(), *(how + FILMS[output.suffix.lower()]).split(), part]
     film: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it
@@ -231,8 +231,8 @@ def save(frames: Iterable[Frame], job: Job, output: Path) -> Counter[Worker]:
                 sheet.paste(picture, (cell % 6 * width, cell // 6 * height))
         _, said = film.communicate()
         if film.returncode:
-            last = said.decode().strip().rpartition("\n")[2].rpartition("] ")[2]
-            raise OSError(f"{output}: ffmpeg ended with {film.returncode}: {last}")
+            first = said.decode().partition("\n")[0].rpartition("] ")[2] or "it said nothing"
+            raise OSError(f"{output}: ffmpeg ended with {film.returncode}: {first}")
         sheet.save(output.with_suffix(".png"))
         part.replace(output)
     finally:
@@ -287,6 +287,7 @@ def main() -> None:
     try:
         import ray
         from ray.exceptions import RayError
+        from rich.console import Console
         from rich.progress import track
     except ImportError as error:
         sys.exit(f"{parser.prog}: error: {error}; {CURE}")
@@ -297,12 +298,14 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set its own.
         started = time.perf_counter()
         frames = in_order(farm(job, given.workers and int(given.workers)))
-        rendered = save(track(frames, "rendering", job.frames), job, output)
+        shown: Any = {"console": Console(stderr=True), "disable": not sys.stderr.isatty()}
+        rendered = save(track(frames, "rendering", job.frames, **shown), job, output)
         seconds = time.perf_counter() - started
     except (RayError, OSError) as error:
         sys.exit(f"{parser.prog}: error: {error}")
     finally:
         ray.shutdown()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # All is saved: who reads no more may end this.
     for worker, share in sorted(rendered.items()):
         print(f"{share} frames on {worker.gpu} by {worker.host}, process {worker.pid}")
     print(f"{job.frames} frames in {seconds:.1f} s: {job.frames / seconds:.1f} frames/s")

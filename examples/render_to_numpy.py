@@ -142,20 +142,14 @@ def main() -> None:
 
     ctx = moderngl_colab.get_gpu_context()
     info = moderngl_colab.describe(ctx)
-    print(f"strategy  {info.strategy}")
-    print(f"vendor    {info.vendor}")
-    print(f"renderer  {info.renderer}")
-    print(f"version   {info.version}")
     picture, distance = render(ctx, ripples(), asked.size)
     ctx.release()
-    print(f"arrays    {picture.dtype} {picture.shape}, {distance.dtype} {distance.shape}")
-    print(f"distance  {distance.min():.2f} to {distance[distance < FAR].max(initial=NEAR):.2f}")
 
     # What is near is bright; beside the picture.
-    seen = distance < FAR
-    gray = np.interp(distance, (distance.min(), distance[seen].max(initial=FAR)), (255, 40)) * seen
+    seen, nearest = distance < FAR, distance.min()
+    gray = np.interp(distance, (nearest, FAR), (255, 40)) * seen
     both = np.hstack([picture, np.repeat(gray[:, :, None], 3, axis=2).astype("u1")])
-    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
+    part = asked.output.with_name(f".render_to_numpy-{os.getpid()}.png")  # Whole or not there.
     try:
         Image.fromarray(both).save(part)
         part.replace(asked.output)
@@ -163,6 +157,13 @@ def main() -> None:
         sys.exit(f"{parser.prog}: error: {asked.output}: {error.strerror}")
     finally:
         part.unlink(missing_ok=True)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # All is saved: who reads no more may end this.
+    print(f"strategy  {info.strategy}")
+    print(f"vendor    {info.vendor}")
+    print(f"renderer  {info.renderer}")
+    print(f"version   {info.version}")
+    print(f"arrays    {picture.dtype} {picture.shape}, {distance.dtype} {distance.shape}")
+    print(f"distance  {nearest:.2f} to {distance[seen].max(initial=nearest):.2f}")
     print(f"picture   {asked.output.absolute()}")
 
 

@@ -129,10 +129,6 @@ def main() -> None:
 
     ctx = moderngl_colab.get_gpu_context()
     info = moderngl_colab.describe(ctx)
-    print(f"strategy  {info.strategy}")
-    print(f"vendor    {info.vendor}")
-    print(f"renderer  {info.renderer}")
-    print(f"version   {info.version}")
     # The GPU that renders, where CUDA has it.
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", info.cuda_device or 0) if cuda else torch.device("cpu")
@@ -140,12 +136,11 @@ def main() -> None:
     pictures = torch.stack([renderer.draw(math.tau * view / VIEWS) for view in range(VIEWS)])
     found = edges(pictures)
     ctx.release()
-    print(f"tensor    {pictures.dtype} {tuple(pictures.shape)} on {pictures.device}")
 
     # The pictures, and below each its edges.
     both = torch.stack([pictures, found[..., None].expand(-1, -1, -1, 3)])
     sheet = both.permute(0, 2, 1, 3, 4).reshape(2 * asked.size, VIEWS * asked.size, 3)
-    part = asked.output.with_stem(f".{asked.output.stem}-{os.getpid()}")  # Whole or not there.
+    part = asked.output.with_name(f".render_to_tensor-{os.getpid()}.png")  # Whole or not there.
     try:
         Image.fromarray(sheet.cpu().numpy()).save(part)
         part.replace(asked.output)
@@ -153,6 +148,12 @@ def main() -> None:
         sys.exit(f"{parser.prog}: error: {asked.output}: {error.strerror}")
     finally:
         part.unlink(missing_ok=True)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # All is saved: who reads no more may end this.
+    print(f"strategy  {info.strategy}")
+    print(f"vendor    {info.vendor}")
+    print(f"renderer  {info.renderer}")
+    print(f"version   {info.version}")
+    print(f"tensor    {pictures.dtype} {tuple(pictures.shape)} on {pictures.device}")
     print(f"picture   {asked.output.absolute()}")
 
 

@@ -91,7 +91,7 @@ class Silk:
 
 def film(frames: Iterable[Image.Image], size: tuple[int, int], output: Path) -> None:
     """Write an MP4; only a whole one replaces an older one. Raises OSError, with ffmpeg's words."""
-    part = output.absolute().with_stem(f".{output.stem}-{os.getpid()}")
+    part = output.absolute().with_name(f".shader_art-{os.getpid()}.mp4")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r {} -s {}x{} -i - -pix_fmt yuv420p -crf 18"
     command = [get_ffmpeg_exe(), *how.format(FPS, *size).split(), part]
     ffmpeg: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it
@@ -103,8 +103,8 @@ def film(frames: Iterable[Image.Image], size: tuple[int, int], output: Path) -> 
                 break  # it says why
         _, said = ffmpeg.communicate()
         if ffmpeg.returncode:
-            last = said.decode().strip().rpartition("\n")[2].rpartition("] ")[2]
-            raise OSError(f"{output}: ffmpeg ended with {ffmpeg.returncode}: {last}")
+            first = said.decode().partition("\n")[0].rpartition("] ")[2] or "it said nothing"
+            raise OSError(f"ffmpeg ended with {ffmpeg.returncode}: {first}")
         part.replace(output)
     finally:
         ffmpeg.kill()
@@ -151,19 +151,20 @@ def main() -> None:
 
     ctx = moderngl_colab.get_gpu_context()
     info = moderngl_colab.describe(ctx)
-    print(f"strategy  {info.strategy}")
-    print(f"vendor    {info.vendor}")
-    print(f"renderer  {info.renderer}")
-    print(f"version   {info.version}")
     silk = Silk(ctx, asked.size)
     started = time.perf_counter()
     phases = (math.tau * frame / asked.count for frame in range(asked.count))
     try:
         film(map(silk.draw, phases), asked.size, asked.output)
     except OSError as error:
-        sys.exit(f"{parser.prog}: error: {error}")
+        sys.exit(f"{parser.prog}: error: {asked.output}: {error.strerror or error}")
     seconds = time.perf_counter() - started
     ctx.release()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # All is saved: who reads no more may end this.
+    print(f"strategy  {info.strategy}")
+    print(f"vendor    {info.vendor}")
+    print(f"renderer  {info.renderer}")
+    print(f"version   {info.version}")
     print(f"frames    {asked.count} in {seconds:.1f} s")
     print(f"film      {asked.output.absolute()}")
 

@@ -15,12 +15,14 @@ __all__ = ["film"]
 
 
 @contextlib.contextmanager
-def film(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
+def film(part: Path, path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
     """A block that makes a film of the pictures it gives, in RGB; of none, nothing.
 
     Arguments:
-        path: where it is written, by any name; absolute, for ffmpeg takes ``a:b`` for a protocol.
-        fps: frames per second, from 0.001 on: below, ffmpeg ends with "not yet implemented".
+        part: where it is written, by any name; absolute, for ffmpeg takes ``a:b`` for a protocol.
+        path: what it is to be, for the error.
+        fps: frames per second, from 0.001 on: below, ffmpeg ends with "not yet implemented"; above
+            a million it takes another.
 
     Raises:
         ModuleNotFoundError: there is no imageio-ffmpeg.
@@ -34,7 +36,7 @@ def film(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
         nonlocal encoder, size
         if encoder is None:
             size = picture.size
-            encoder = _encoder(path, size, fps)
+            encoder = _encoder(part, size, fps)
         if picture.size != size:
             sizes = "{}x{} pixels, and those before it {}x{}".format(*picture.size, *size)
             raise ValueError(f"a film's frames have one size; this one has {sizes}")
@@ -47,8 +49,9 @@ def film(path: Path, fps: float) -> Iterator[Callable[[Image], None]]:
             _, said = encoder.communicate()
             if encoder.returncode:
                 # Those below it say what followed from it.
-                first = said.decode(errors="replace").strip().partition("\n")[0]
-                raise OSError(f"ffmpeg ended with {encoder.returncode}: {first}")
+                first = said.decode(errors="replace").partition("\n")[0].rpartition("] ")[2]
+                why = f"{encoder.returncode}: {first or 'it said nothing'}"
+                raise OSError(f"{path}: ffmpeg ended with {why}")
     finally:
         if encoder is not None:
             encoder.kill()

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["beside", "whole"]
+__all__ = ["beside", "naming", "whole"]
 
 
 @contextlib.contextmanager
@@ -25,7 +25,8 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     with beside(path) as part:
         yield part
-        part.replace(os.path.realpath(path))
+        with naming(path):
+            part.replace(os.path.realpath(path))
 
 
 @contextlib.contextmanager
@@ -35,9 +36,21 @@ def beside(path: str | Path) -> Iterator[Path]:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(target.stat().st_mode):  # A device would be replaced by a file.
             raise FileExistsError(errno.EEXIST, "is there, and is no regular file", str(path))
-    part = target.with_name(f".{secrets.token_hex(8)}")
-    part.touch(exist_ok=False)
+    # A name has 255 bytes at most.
+    name = os.fsencode(target.name)[:237].decode(errors="ignore")
+    part = target.with_name(f".{name}-{secrets.token_hex(8)}")
+    with naming(path):
+        part.touch(exist_ok=False)
     try:
         yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """A block whose OSErrors are of this file, not of the one beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -13,7 +13,6 @@ It needs ``pip install "moderngl_colab[window]"``.
 from __future__ import annotations
 
 import contextlib
-import math
 import operator
 import threading
 from argparse import Namespace
@@ -25,7 +24,7 @@ import moderngl
 
 from moderngl_colab import _current, _fork
 from moderngl_colab._film import film
-from moderngl_colab._whole import whole
+from moderngl_colab._whole import naming, whole
 from moderngl_colab.context import get_gpu_context
 from moderngl_colab.info import ContextInfo, describe
 
@@ -68,8 +67,8 @@ def run(
         output: a ``.png``, of the last frame, or an ``.mp4``, of all. Only a whole one replaces a
             file that is there; a symbolic link is followed.
         frames: how many are rendered. A film is shorter if the config closes its window.
-        fps: frames per second of the config's time, 0.001 at least: the first frame is at 0 s,
-            frame n at (n - 1) / fps, however long it takes to draw.
+        fps: frames per second of the config's time, from 0.001 to a million: the first frame is at
+            0 s, frame n at (n - 1) / fps, however long it takes to draw.
         args: the command line of moderngl-window (``["--size", "640x480", "--samples", "4"]``) and
             of the config. This process's own is not read.
 
@@ -81,7 +80,8 @@ def run(
         ValueError: `output`, `frames`, `fps`, the window's size or its samples are impossible, or
             a film's size is odd or changes.
         RuntimeError: the config closed its window before the last frame of a picture, or the first
-            of a film; or it gives a context that was released, or is current in another thread.
+            of a film; or it gives a context that is none, was released, or is current in another
+            thread.
         OSError: the file cannot be written.
         SystemExit: `args` are wrong, as moderngl-window says on stderr.
 
@@ -98,7 +98,7 @@ def run(
         _State.alone,
         _current.kept(),
         whole(path) as part,
-        film(part, fps) as add,
+        film(part, path, fps) as add,
         ExitStack() as stack,
     ):
 
@@ -106,7 +106,8 @@ def run(
             if every:
                 add(window.picture())
             elif window.frames == frames:
-                window.picture().save(part, "PNG")
+                with naming(path):
+                    window.picture().save(part, "PNG")
 
         config.argv = values
         if (ctx := _given(config, stack)) is None:
@@ -130,8 +131,8 @@ def _checked(path: Path, frames: int, fps: float) -> tuple[Path, int, float]:
         raise ValueError(f"output={str(path)!r} is no name for a file in a folder that is there")
     if isinstance(frames, bool) or not hasattr(frames, "__index__") or frames < 1:
         raise ValueError(f"frames={frames!r} is no number from 1 on")
-    if not 0.001 <= fps < math.inf:
-        raise ValueError(f"fps={fps!r} is no number from 0.001 on")
+    if not 0.001 <= fps <= 1_000_000:
+        raise ValueError(f"fps={fps!r} is no number from 0.001 to 1000000")
     return path, operator.index(frames), float(fps)
 
 
@@ -146,6 +147,10 @@ def _given(config: type[WindowConfig], stack: ExitStack) -> moderngl.Context | N
     ctx: moderngl.Context | None = config.init_mgl_context()
     if ctx is None:
         return None
+    if not isinstance(ctx, moderngl.Context):
+        raise RuntimeError(
+            f"{config.__name__}.init_mgl_context() gives no moderngl.Context, but {ctx!r}"
+        )
     if isinstance(ctx.mglo, moderngl.InvalidObject):
         raise RuntimeError(f"the context that {config.__name__} gives was released")
     if ctx is store.default_context and ctx is not before:
@@ -163,13 +168,17 @@ def _opened(
     take: Callable[[Window], None],
 ) -> Iterator[Window]:
     """The window that a config asks for, moderngl-window's active one until the block's end."""
-    width, height = values.size or config.window_size
+    asked = values.size or config.window_size
+    try:
+        width, height = (int(side * values.size_mult) for side in asked)
+    except (TypeError, ValueError):
+        raise ValueError(f"window_size={asked!r} is no width and height") from None
     window = Window(
         ctx,
         frames,
         take,
         title=config.title,
-        size=(int(width * values.size_mult), int(height * values.size_mult)),
+        size=(width, height),
         gl_version=config.gl_version,
         aspect_ratio=config.aspect_ratio,
         samples=config.samples if values.samples is None else values.samples,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from test_window import full_disk
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DREW = [
@@ -219,7 +220,7 @@ except SystemExit as error:
     assert np.corrcoef(red.ravel(), second.ravel())[0, 1] > 0.8
     assert np.corrcoef(red.ravel(), second[::-1].ravel())[0, 1] < 0.5
     assert wrong[-1].startswith("compute_shader.py: error: NumPy's cells differ by ")
-    assert wrong[-1].endswith(" after 8 steps")
+    assert wrong[-1].endswith(" after 8 steps from those of NVIDIA Stand-in GPU 0/PCIe/SSE2")
     assert not (tmp_path / "cells.npy.png").exists()
 
 
@@ -260,6 +261,18 @@ np.savez(sys.argv[1], image=image, distance=distance, whole=render(ctx, ripples(
     assert distance[seen][-1] > away  # Its foot is farther off, for the camera looks down.
     assert (distance[~seen] == 14).all()
     assert ((image == image[0, 0]).all(axis=2) == ~seen).mean() > 0.99
+
+
+def test_where_nothing_is_seen_all_is_equally_far(python: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "dot.png"
+    given = ["--size", "1x1", "--output", str(picture)]
+
+    *_, distance, _where = python(
+        "colab-no-path", EXAMPLES / "render_to_numpy.py", *given
+    ).stdout.splitlines()
+
+    assert distance == "distance  14.00 to 14.00"
+    assert pixels(picture)[0, 1].tolist() == [0, 0, 0]
 
 
 def test_a_tensor_is_the_picture_right_way_up(python: Any, tmp_path: Path) -> None:
@@ -509,13 +522,82 @@ main()
 """
     for name, output in wanted.items():
         result = python("colab-no-path", program, str(tmp_path), name, output, check=False)
-        assert result.returncode == 1
-        assert result.stderr.startswith(f"{name}.py: error: {tmp_path / output}: "), result.stderr
-        assert result.stderr.count("\n") == 1
+        why = "File too large"
+        if output == "film.mp4":
+            why = "ffmpeg ended with -25: it said nothing"
+        error = f"{name}.py: error: {tmp_path / output}: {why}\n"
+        assert (result.returncode, result.stderr) == (1, error)
         assert result.survivors == ()
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(
         wanted.values(), "older"
     )
+
+
+def test_a_film_on_a_full_disk_is_refused_in_ffmpegs_first_words(
+    python: Any, tmp_path: Path
+) -> None:
+    for name in ("shader_art", "turntable"):
+        words = [EXAMPLES / f"{name}.py", "--size", "256x256", "--count", "3", "--output"]
+        result = full_disk(python, tmp_path, "film.mp4", *words)
+        assert (result.returncode, result.stdout) == (0, "older\nfilm.mp4\n")
+        assert result.stderr == (
+            f"{name}.py: error: film.mp4: ffmpeg ended with 228: Could not write header (incorrect "
+            "codec parameters ?): No space left on device\n"
+        )
+
+
+def test_the_longest_name_is_a_files_and_a_longer_one_is_refused(
+    python: Any, tmp_path: Path
+) -> None:
+    wanted = {"shader_art": "mp4", "compute_shader": "png", "render_to_numpy": "png"}
+    longest = {name: f"{name:x<251}.{suffix}" for name, suffix in wanted.items()}
+    program = f"""{IMPORTED}
+import importlib, os
+os.chdir(sys.argv[1])
+for name, output in {longest!r}.items():
+    for output in (output, "x" + output):
+        sys.argv = [name + ".py", "--size", "16x16", "--output", output]
+        sys.argv += {{"compute_shader": ["--steps", "9"], "shader_art": ["--count", "2"]}}.get(
+            name, [])
+        try:
+            importlib.import_module(name).main()
+        except SystemExit as error:
+            print(error)
+"""
+    said = python("colab-no-path", program, str(tmp_path)).stdout.splitlines()
+
+    assert [line for line in said if "error" in line] == [
+        f"{name}.py: error: x{output}: File name too long" for name, output in longest.items()
+    ]
+    assert sorted(os.listdir(tmp_path)) == sorted(longest.values())
+
+
+def test_who_reads_no_more_ends_an_example_when_its_picture_is_there(
+    python: Any, tmp_path: Path
+) -> None:
+    given = {
+        "shader_art": ["--size", "32x32", "--count", "2", "--output", "silk.mp4"],
+        "turntable": ["--size", "32x32", "--count", "2", "--output", "cow.mp4"],
+        "compute_shader": ["--size", "32x32", "--steps", "9", "--output", "relief.png"],
+        "render_to_numpy": ["--size", "32x32", "--output", "arrays.png"],
+    }
+    if find_spec("torch"):
+        given["render_to_tensor"] = ["--size", "32", "--output", "tensor.png"]
+        given["dataloader"] = ["--workers", "0", "--samples", "2", "--output", "sheet.png"]
+    program = f"""
+import os, subprocess, sys
+os.chdir(sys.argv[1])
+reader, writer = os.pipe()
+os.close(reader)
+for name, words in {given!r}.items():
+    command = [sys.executable, "-u", f"{EXAMPLES}/{{name}}.py", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    print(name, done.returncode, done.stderr)
+"""
+    result = python("colab-no-path", program, str(tmp_path), timeout=200)
+
+    assert result.stdout.splitlines() == [f"{name} {-signal.SIGPIPE} " for name in given]
+    assert sorted(os.listdir(tmp_path)) == sorted(words[-1] for words in given.values())
 
 
 def test_a_film_that_is_stopped_says_so_and_leaves_nothing(python: Any, tmp_path: Path) -> None:
@@ -527,7 +609,7 @@ film = subprocess.Popen(
     stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
 )
 output = pathlib.Path(sys.argv[2])
-part = output.with_stem(f".{output.stem}-{film.pid}")
+part = output.with_name(f".{output.stem}-{film.pid}.mp4")
 while not part.exists() and film.poll() is None:
     time.sleep(0.02)
 os.killpg(film.pid, int(sys.argv[3]))

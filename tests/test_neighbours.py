@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
@@ -310,3 +311,36 @@ def test_the_example_of_a_config_says_what_is_impossible_in_a_line(
         done = python("no-nvidia", program, *words, options=OPTIONS, check=False)
         assert (done.returncode, done.stdout) == (2, "")
         assert without_noise(done.stderr).splitlines()[-1] == f"{program.name}: error: {text}"
+
+
+def test_the_example_of_a_config_says_which_file_cannot_be_written(python: Python) -> None:
+    needed("moderngl-window")
+    program = EXAMPLES / "moderngl_window_config.py"
+
+    done = python("no-nvidia", program, "--output", "/proc/a.png", options=OPTIONS, check=False)
+
+    error = "[Errno 2] No such file or directory: '/proc/a.png'"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert without_noise(done.stderr) == f"{program.name}: error: {error}\n"
+
+
+def test_the_example_of_a_config_that_is_stopped_says_so_and_leaves_nothing(
+    python: Python, tmp_path: Path
+) -> None:
+    needed("moderngl-window")
+    code = """
+import os, pathlib, signal, subprocess, sys, time
+folder = pathlib.Path(sys.argv[2])
+for ending in (signal.SIGINT, signal.SIGTERM):
+    film = subprocess.Popen(
+        [*sys.argv[3:], sys.argv[1], "--frames", "99999", "--output", folder / "waves.mp4"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )
+    while not any(folder.iterdir()) and film.poll() is None:
+        time.sleep(0.02)
+    os.killpg(film.pid, ending)
+    print(film.communicate()[1].splitlines(), film.returncode, os.listdir(folder))
+"""
+    program = EXAMPLES / "moderngl_window_config.py"
+    result = python("colab", code, str(program), str(tmp_path), sys.executable, *OPTIONS)
+    assert result.stdout == f"['{program.name}: stopped'] 1 []\n" * 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +52,22 @@ class Half(WindowConfig):
     def on_render(self, time, frame_time):
         self.triangle.render(vertices=3)
 """
+
+
+def full_disk(python: Python, folder: Path, output: str, *words: object) -> machines.Finished:
+    """Run a program that is to write `output`, its last argument, on a disk that is full.
+
+    An older one is there. It says what is in the file afterwards, and what is in its folder.
+    """
+    script = 'mount -t tmpfs -o size=4k none "$0" && cd "$0" && echo older >"$1" || exit 1; shift'
+    script += '; "$@" >/dev/null; cat "${@: -1}"; ls -A'
+    code = f"""
+import os, sys
+how = ["-m"] if os.geteuid() == 0 else ["-Urm"]
+os.execvp("unshare", ["unshare", *how, "bash", "-c", {script!r}, *sys.argv[1:]])
+"""
+    command = (sys.executable, *OPTIONS, *map(str, words), output)
+    return python("colab-no-path", code, str(folder), output, *command, check=False)
 
 
 @pytest.fixture
@@ -414,17 +432,60 @@ from fractions import Fraction
 import numpy
 os.chdir(output.parent)
 os.symlink("old.mp4", "link.mp4")
-for name in ("12:30.mp4", "-x.mp4", "%d.MP4", "link.mp4", "x" * 251 + ".mp4"):
+for name in ("12:30.mp4", "-x.mp4", "%d.MP4", "link.mp4", "x" * 251 + ".mp4", "é" * 125 + ".mp4"):
     window.run(Half, name, frames=numpy.int64(3), fps=Fraction(30000, 1001))
-window.run(Half, "a.PNG")
+window.run(Half, "a.PNG", fps=1e6)
 """)
-    films = {"12:30.mp4", "-x.mp4", "%d.MP4", "link.mp4", "old.mp4", "x" * 251 + ".mp4"}
+    films = {"12:30.mp4", "-x.mp4", "%d.MP4", "link.mp4", "old.mp4"}
+    films |= {"x" * 251 + ".mp4", "é" * 125 + ".mp4"}
     assert {path.name for path in tmp_path.iterdir()} == films | {"a.PNG"}
     assert (tmp_path / "link.mp4").is_symlink()
     assert pixels(tmp_path / "a.PNG", (5, 42)) == [RED]
     for name in films:
         frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / name))
         assert (frames, seconds) == (3, pytest.approx(0.1, abs=0.01))
+
+
+def test_what_is_not_yet_whole_is_named_after_what_it_will_be(run: Run, tmp_path: Path) -> None:
+    said = run("""
+import os
+os.chdir(output.parent)
+class Looking(Half):
+    def on_render(self, time, frame_time):
+        print(*os.listdir())
+for name in ("film.mp4", "é" * 125 + ".mp4"):
+    window.run(Looking, name, frames=1)
+    os.remove(name)
+""")
+    short, long = said.splitlines()
+    assert re.fullmatch(r"\.film\.mp4-[0-9a-f]{16}", short), short
+    assert re.fullmatch(r"\.é{118}-[0-9a-f]{16}", long), long
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("output", "error"),
+    [
+        ("old.png", "[Errno 28] No space left on device: 'old.png'"),
+        (
+            "old.mp4",
+            "old.mp4: ffmpeg ended with 228: Could not write header (incorrect codec parameters "
+            "?): No space left on device",
+        ),
+    ],
+)
+def test_a_full_disk_is_an_error_that_names_the_file(
+    python: Python, tmp_path: Path, output: str, error: str
+) -> None:
+    code = f"""{CONFIG}
+try:
+    window.run(Half, output, args=["--size", "640x480"])
+except OSError as error:
+    print(error, file=sys.stderr)
+"""
+    done = full_disk(python, tmp_path, output, "-c", code)
+    assert (done.returncode, done.stdout) == (0, f"older\n{output}\n")
+    assert done.stderr == f"{error}\n"
 
 
 REFUSED = [
@@ -436,8 +497,23 @@ REFUSED = [
     ("window.run(Half, output, frames=0)", "ValueError: frames=0 is no number from 1 on"),
     ("window.run(Half, output, frames=True)", "ValueError: frames=True is no number from 1 on"),
     ("window.run(Half, output, frames=1.5)", "ValueError: frames=1.5 is no number from 1 on"),
-    ("window.run(Half, output, fps=0)", "ValueError: fps=0 is no number from 0.001 on"),
-    ("window.run(Half, output, fps=1e-5)", "ValueError: fps=1e-05 is no number from 0.001 on"),
+    ("window.run(Half, output, fps=0)", "ValueError: fps=0 is no number from 0.001 to 1000000"),
+    (
+        "window.run(Half, output, fps=1e-5)",
+        "ValueError: fps=1e-05 is no number from 0.001 to 1000000",
+    ),
+    (
+        "window.run(Half, output, fps=1e12)",
+        "ValueError: fps=1000000000000.0 is no number from 0.001 to 1000000",
+    ),
+    (
+        "window.run(Half, '/proc/a.png')",
+        "FileNotFoundError: [Errno 2] No such file or directory: '/proc/a.png'",
+    ),
+    (
+        "window.run(Half, 'x' * 252 + '.png')",
+        f"OSError: [Errno 36] File name too long: '{'x' * 252}.png'",
+    ),
     (
         "window.run(Half, output, args=['--size', '17000x100'])",
         "ValueError: a window has 1x1 to 16384x16384 pixels here, not 17000x100",
@@ -459,8 +535,20 @@ REFUSED = [
         "ValueError: an MP4 has even numbers of pixels, not 63x48",
     ),
     (
+        "Half.window_size = '640x480'; window.run(Half, output)",
+        "ValueError: window_size='640x480' is no width and height",
+    ),
+    (
+        "Half.window_size = 64, None; window.run(Half, output)",
+        "ValueError: window_size=(64, None) is no width and height",
+    ),
+    (
         "Half.gl_version = 9, 9; window.run(Half, output)",
         "GPUContextError: no OpenGL 9.9 context could be made:",
+    ),
+    (
+        "Half.init_mgl_context = lambda: 7; window.run(Half, output)",
+        "RuntimeError: Half.init_mgl_context() gives no moderngl.Context, but 7",
     ),
 ]
 
@@ -494,7 +582,7 @@ except OSError as error:
         "film.mp4",
         IMAGEIO_FFMPEG_EXE=str(tool),
     )
-    assert said == "ffmpeg ended with 3: no space left\n"
+    assert said == f"{tmp_path}/film.mp4: ffmpeg ended with 3: no space left\n"
     assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 

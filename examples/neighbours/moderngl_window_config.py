@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 import moderngl
@@ -97,8 +99,10 @@ def main() -> None:
 
     try:
         info = window.run(Waves, given.output, frames=given.frames)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        sys.exit(f"{parser.prog}: error: {error}")
 
     print(f"vendor    {info.vendor}")
     print(f"renderer  {info.renderer}")
@@ -106,4 +110,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.default_int_handler)  # It raises KeyboardInterrupt.
+        main()
+    except KeyboardInterrupt:
+        sys.exit("moderngl_window_config.py: stopped")
