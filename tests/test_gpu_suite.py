@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from gpu.patience import MOST_HANGS, Patience
 from gpu.test_devices import NO_UUID
 from gpu.test_process import CYCLES, MIB, too_much
 
+import moderngl_colab
 from moderngl_colab.bench.measure import SCENES
 from rig import machines
 
@@ -55,6 +58,7 @@ while run.poll() is None and not list(folder.glob("*.json")):
 run.terminate()
 sys.exit(run.wait())
 """
+GLX = "test_nvidias_glx_serves_over_a_display_that_lets_in_nobody_else"
 FOUR = {"STANDIN_GPUS": "4", "STANDIN_ORDER": "reverse", "STANDIN_FASTEST": "2,0,3,1"}
 
 WITHOUT_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -133,6 +137,7 @@ def test_on_a_machine_with_the_driver_every_claim_holds(
     assert (result.driver, result.gpu, result.gpus) == ("550.54.15", "NVIDIA Stand-in GPU 0", 1)
     assert (result.platform, result.stand_in, result.quick) == ("colab", True, True)
     assert [path.name for path in ran.files] == ["550.54.15-NVIDIA-Stand-in-GPU-0.json"]
+    assert (result.moderngl_colab, result.code) == (moderngl_colab.__version__, results.code())
     assert f"every figure is in {ran.files[0]}" in ran.text
     assert "GPU-57a2d1" not in ran.files[0].read_text()
     for test in result.tests:
@@ -499,6 +504,7 @@ def a_result(**fields: Any) -> results.Result:
     usual: dict[str, Any] = dict.fromkeys(results.Result._fields, "x")
     usual |= {"schema_version": 1, "gpus": 1, "stand_in": False, "quick": False}
     usual |= {"date": "2026-01-02T03:04:05+00:00", "driver": "550.54.15", "gpu": "Tesla T4"}
+    usual |= {"moderngl_colab": "0.1.0", "code": results.code()}
     usual["tests"] = (
         results.Tested(*skipped, "skipped", "no Mesa", ()),
         results.Tested(*passed, "passed", None, figures),
@@ -508,7 +514,32 @@ def a_result(**fields: Any) -> results.Result:
 
 def written(folder: Path, result: results.Result) -> Path:
     """A result as a file."""
-    return results.save(result, folder)
+    return results.add(result, folder)
+
+
+def everything(**others: results.Tested) -> tuple[results.Tested, ...]:
+    """Every case of every claim: passed, but for these."""
+    return tuple(
+        others.get(name) or results.Tested(case, claim, "passed", None, ())
+        for name, claim in page.claims().items()
+        for case in sorted(page.cases()[name])
+    )
+
+
+def failing(reason: str) -> dict[str, results.Tested]:
+    """That the claim of GLX failed."""
+    return {GLX: results.Tested(GLX, page.claims()[GLX], "failed", reason, ())}
+
+
+def summary(*shown: results.Result) -> str:
+    """What the page says before what each result gave."""
+    return page.render(shown).partition("\n## ")[2].partition("\n## Driver")[0]
+
+
+def of(result: results.Result) -> str:
+    """How the page names the code of a result."""
+    other = "" if result.code == results.code() else ", other code than this page's"
+    return f"moderngl_colab {result.moderngl_colab} (`{result.code}`{other})"
 
 
 def test_the_page_is_what_is_made_of_the_results_that_are_kept() -> None:
@@ -522,9 +553,12 @@ def test_the_page_says_what_is_not_proven_and_what_came_of_the_rest() -> None:
 
     missing = text.partition("## Not proven on a GPU\n\n")[2].partition("\n\n")[0]
     assert missing.splitlines() == [f"- {claim}" for claim in (skipped, *others)]
+    assert "\n\nAll else has been proven on a GPU.\n\n## Driver" in text
     assert "Nothing has been run" not in text
     assert "## Failed" not in text
-    assert "## Driver 550.54.15: Tesla T4\n\n2026-01-02: 1 passed, 1 skipped. GPUs: 1; " in text
+    code = f"moderngl_colab 0.1.0 (`{results.code()}`)"
+    heading = "## Driver 550.54.15: Tesla T4, 2026-01-02"
+    assert f"{heading}\n\n1 passed, 1 skipped, by {code}. GPUs: 1; " in text
     assert f"| {skipped} | skipped: no Mesa |  |" in text
     assert (
         f"| {passed} | passed | first context: 0.0123 s; triangles: 1,234,567 triangles/s;"
@@ -556,46 +590,143 @@ def test_a_claim_is_proven_where_every_case_passed(outcomes: str, is_proven: boo
 
     assert page.cases()[name] == {f"{name}[{case}]" for case in cases}
     assert (f"\n- {claim}\n" not in text) == is_proven
-    failed = f"## Failed on a GPU\n\n- 550.54.15: {claim} `{name}[a UUID]`: why\n\n"
+    source = f"2026-01-02, driver 550.54.15, {of(a_result())}"
+    failed = f"## Failed on a GPU\n\n- {source}: {claim} `{name}[a UUID]`: why\n\n"
     assert (failed in text) == ("failed" in outcomes)
 
 
-def test_of_each_driver_the_last_result_is_kept(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    old, new = a_result(date="2026-01-01"), a_result(date="2026-02-01", gpu="NVIDIA L4")
-    other = a_result(driver="1000.1")
-    for number, each in enumerate((old, new, other)):
-        page.keep(written(tmp_path / str(number), each), kept)
+def test_every_claim_is_proven_where_one_result_of_this_code_proves_them_all() -> None:
+    assert summary(a_result(tests=everything())) == (
+        "Not proven on a GPU\n\nEvery claim has been proven on a GPU.\n"
+    )
 
-    assert page.kept(kept) == [other, new]
-    assert sorted(path.name for path in kept.iterdir()) == [
-        "1000.1-Tesla-T4.json",
-        "550.54.15-NVIDIA-L4.json",
+
+def test_what_only_other_code_has_proven_is_said_to_be_of_other_code() -> None:
+    before = a_result(tests=everything(), code="0123456789ab", moderngl_colab="0.0.1")
+
+    assert summary(before) == (
+        "Not proven on a GPU\n\n"
+        "Every claim has been proven on a GPU; not all of it by this page's code.\n"
+    )
+    other = "moderngl_colab 0.0.1 (`0123456789ab`, other code than this page's)"
+    assert f"\n\n{len(everything())} passed, by {other}. GPUs: 1; " in page.render([before])
+    assert "other code" not in page.render([a_result(tests=everything())])
+
+
+def test_a_claim_that_was_proven_and_fails_later_is_shown_with_both_dates(tmp_path: Path) -> None:
+    before = a_result(tests=everything(), date="2026-01-01", code="0123456789ab")
+    tests = everything(**failing("all are let in"))
+    after = a_result(tests=tests, date="2026-06-01", moderngl_colab="0.2.0")
+
+    page.keep([written(tmp_path / "before", before), written(tmp_path / "after", after)], tmp_path)
+
+    assert page.kept(tmp_path) == [after, before]
+    assert summary(after, before) == (
+        f"Failed on a GPU\n\n- 2026-06-01, driver 550.54.15, {of(after)}: {page.claims()[GLX]} "
+        f"`{GLX}`: all are let in (last passed: 2026-01-01, driver 550.54.15, {of(before)})\n\n"
+        "## Not proven on a GPU\n\n"
+        "Every claim has passed in a result, but see what failed; not all of it by this page's "
+        "code.\n"
+    )
+
+
+def test_a_claim_that_failed_on_one_driver_is_not_told_to_be_proven_by_another() -> None:
+    passed = a_result(tests=everything())
+    failed = a_result(tests=everything(**failing("no")), driver="580.1", date="2026-01-01")
+
+    assert summary(failed, passed) == (
+        f"Failed on a GPU\n\n- 2026-01-01, driver 580.1, {of(failed)}: {page.claims()[GLX]} "
+        f"`{GLX}`: no (last passed: 2026-01-02, driver 550.54.15, {of(passed)})\n\n"
+        "## Not proven on a GPU\n\nEvery claim has passed in a result, but see what failed.\n"
+    )
+
+
+def test_a_pass_of_what_was_claimed_before_proves_nothing_of_what_is_claimed_today() -> None:
+    easier = results.Tested(GLX, "GLX draws something.", "passed", None, ())
+    result = a_result(tests=everything(**{GLX: easier}))
+
+    assert page.proven(result) == set(page.claims()) - {GLX}
+    assert summary(result) == (
+        f"Not proven on a GPU\n\n- {page.claims()[GLX]}\n\nAll else has been proven on a GPU.\n"
+    )
+
+
+def test_what_failed_is_not_undone_by_a_pass_of_the_same_code(tmp_path: Path) -> None:
+    failed = a_result(tests=everything(**failing("no")), date="2026-01-01")
+    passed = a_result(tests=everything())
+    paths = [written(tmp_path / "1", failed), written(tmp_path / "2", passed)]
+
+    for number, order in enumerate((paths, paths[::-1])):
+        folder = tmp_path / f"kept-{number}"
+        page.keep(order, folder)
+
+        assert page.kept(folder) == [a_result(tests=everything(**failing("no")))]
+
+
+def test_every_result_is_kept_the_newest_driver_first(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shown = [
+        a_result(driver="1000.1", date="2025-01-01"),
+        a_result(date="2026-02-01", gpu="NVIDIA L4"),
+        a_result(date="2026-01-01", code="0123456789ab"),
+        a_result(date="2025-12-01"),
     ]
-    with pytest.raises(ValueError, match=r"a later result of driver 550\.54\.15 is kept"):
-        page.keep(written(tmp_path / "0", old), kept)
+    paths = [written(tmp_path / str(number), each) for number, each in enumerate(shown)]
+
+    for order in (paths, paths[::-1]):
+        page.keep(order, kept)
+
+        assert page.kept(kept) == shown
+        assert sorted(path.name for path in kept.iterdir()) == [
+            "1000.1-Tesla-T4.json",
+            "550.54.15-NVIDIA-L4.json",
+            "550.54.15-Tesla-T4-2.json",
+            "550.54.15-Tesla-T4.json",
+        ]
 
 
-def test_parts_of_one_result_are_put_together_and_a_lesser_result_is_refused(
-    tmp_path: Path,
-) -> None:
-    kept = tmp_path / "kept"
+def test_parts_of_one_result_are_put_together_and_none_of_other_code(tmp_path: Path) -> None:
     skipped, passed = a_result().tests
     lost = results.Tested(passed.test, passed.claim, "skipped", "no time", ())
-    parts = (
+    parts = [
         a_result(tests=(passed,), date="2026-01-01"),
         a_result(tests=(skipped, lost), date="2026-01-02"),
-    )
-    for number, part in enumerate(parts):
-        page.keep(written(tmp_path / str(number), part), kept)
+        a_result(tests=(skipped, lost), date="2026-01-03", code="0123456789ab"),
+    ]
+
+    page.keep((written(tmp_path / str(n), part) for n, part in enumerate(parts)), tmp_path / "kept")
 
     whole = a_result(tests=(passed, skipped), date="2026-01-02")
-    assert page.kept(kept) == [whole]
-    lesser = a_result(tests=(skipped,), date="2026-02-01", python="3.14.0")
-    path = written(tmp_path / "lesser", lesser)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: what is kept proves more: ")):
-        page.keep(path, kept)
-    assert page.kept(kept) == [whole]
+    assert page.kept(tmp_path / "kept") == [parts[2], whole]
+
+
+def test_of_all_files_or_of_none_the_page_is_made(tmp_path: Path) -> None:
+    suite = tmp_path / "tests" / "gpu"
+    left = shutil.ignore_patterns("kept", "__pycache__")
+    for name in ("gpu", "benchmarks"):
+        shutil.copytree(SUITE.parent / name, suite.parent / name, ignore=left)
+    (tmp_path / "docs").mkdir()
+    path = written(tmp_path, a_result(tests=everything()))
+
+    def make(*files: str) -> tuple[int, str]:
+        argv = [sys.executable, str(suite / "page.py"), *files]
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert make(path.name, "nope.json") == (
+        1,
+        "page.py: error: [Errno 2] No such file or directory: 'nope.json'\n",
+    )
+    assert not (suite / "kept").exists()
+    assert list((tmp_path / "docs").iterdir()) == []
+    assert make(path.name) == (0, "")
+    assert (tmp_path / "docs" / "gpu-results.md").read_text() == (
+        page.render([a_result(tests=everything())])
+    )
+    # What was proven stays so, but by other code.
+    (suite / "more.py").touch()
+    assert make() == (0, "")
+    assert "by this page's code.\n" in (tmp_path / "docs" / "gpu-results.md").read_text()
 
 
 def test_what_another_run_has_left_is_not_written_over(tmp_path: Path) -> None:
@@ -624,7 +755,7 @@ def test_what_another_run_has_left_is_not_written_over(tmp_path: Path) -> None:
 def test_what_proves_nothing_is_refused(tmp_path: Path, fields: Any, why: str) -> None:
     path = written(tmp_path, a_result(**fields))
 
-    for attempt in (lambda: page.keep(path, tmp_path / "kept"), lambda: page.kept(tmp_path)):
+    for attempt in (lambda: page.keep([path], tmp_path / "kept"), lambda: page.kept(tmp_path)):
         with pytest.raises(ValueError, match=re.escape(str(path))) as error:
             attempt()
         assert str(error.value) == f"{path}: {why}"
@@ -650,9 +781,10 @@ def test_what_is_no_result_is_refused_with_the_place(tmp_path: Path) -> None:
     assert refused(json.dumps(without("driver"))) == "driver is missing"
     assert refused(json.dumps(whole | {"host": "x"})) == "host is unknown"
     assert refused(json.dumps(whole | {"gpus": True})) == "gpus is True"
+    assert refused(json.dumps(without("code"))) == "code is missing"
     assert refused(json.dumps(whole | {"tests": None})) == "tests is no list"
     assert refused(json.dumps(whole | {"tests": [tested | {"outcome": "won"}]})) == (
-        "tests[0].outcome is 'won', and none of passed, failed, skipped"
+        "tests[0].outcome is 'won', and none of failed, passed, skipped"
     )
     figure = tested["figures"][0] | {"value": []}
     assert refused(json.dumps(whole | {"tests": [tested | {"figures": [figure]}]})) == (

@@ -11,8 +11,9 @@ beside it there is what pytest and Python keep, ``.pytest_cache`` and ``__pycach
 folder in /tmp. ``python tests/gpu/page.py FILE`` takes the file into docs/gpu-results.md.
 
 The file is written after each test, so a run that is cut off loses one test. A run may be done in
-parts, too: what an earlier one of the same driver, GPU and versions has left in the folder is added
-to, and page.py puts parts together that were written into different folders. ``--gpu-limit
+parts, too: what an earlier one of the same code, driver, GPU and versions has left in the folder is
+added to, and page.py puts parts together that were written into different folders. What failed in
+one part has failed: where the machine was to blame, remove the file and run again. ``--gpu-limit
 SECONDS`` ends a run in time; after two programs that hang the others are skipped.
 
 It takes a few minutes, and needs Python with pytest, moderngl, glcontext, xvfbwrapper and

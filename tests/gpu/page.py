@@ -2,16 +2,19 @@
 
     python tests/gpu/page.py [FILE.json ...]
 
-Files that a run of tests/gpu has written are taken into tests/gpu/kept first: parts of one result
-are put together, and of each driver the last result is kept, unless it proves less. Those of the
-test rig's stand-in for NVIDIA's driver, and quick ones, are refused: they prove nothing.
+Files that a run of tests/gpu has written are taken into tests/gpu/kept first; parts of one result
+are put together. Those of the test rig's stand-in for NVIDIA's driver, and quick ones, prove
+nothing: where one is among them, none is taken. A result is let go by removing its file from there.
+
+The page says which results are of other code than this, so it is to be made again, without a file,
+when the code is changed after a result was taken in.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,9 +42,10 @@ python -m pytest tests/gpu
 It installs nothing, skips what a machine cannot show, and keeps every outcome and every figure in
 one JSON file, without host, user and UUIDs. How to run it on a machine without network, and in
 parts, is said at the head of `tests/gpu/__init__.py`. This page is made of such files by
-`python tests/gpu/page.py FILE`, and holds the last one of each driver, unless it proves less than
-the one before; no figure on it is written by hand. Results of the simulated machines are refused.
-A claim is proven where each of its cases passed.
+`python tests/gpu/page.py FILE`; no figure on it is written by hand. Results of the simulated
+machines are refused. A claim is proven where each of its cases passed in one result, as the claim
+reads today. Each result names its code by a hash of the Python files of the library and of
+`tests/gpu`.
 """
 
 
@@ -68,48 +72,35 @@ def _tests() -> Iterator[tuple[str, Any]]:
 
 
 def kept(folder: Path = KEPT) -> list[results.Result]:
-    """The results that are kept: of each driver the last one, the newest driver first.
+    """The results that are kept: the newest driver first, and of each the newest result.
 
     Raises:
         ValueError: one of them is no result, or proves nothing.
     """
-    last: dict[str, results.Result] = {}
-    for path in sorted(folder.glob("*.json")):
-        result = _proof(path)
-        before = last.get(result.driver)
-        if before is None or before.date < result.date:
-            last[result.driver] = result
-    return sorted(last.values(), key=_newest, reverse=True)
+    return sorted(map(_proof, sorted(folder.glob("*.json"))), key=_newest, reverse=True)
 
 
-def keep(path: Path, folder: Path = KEPT) -> Path:
-    """Take a result in; others of the same driver go.
+def keep(paths: Iterable[Path], folder: Path = KEPT) -> None:
+    """Take results in, after all of them, and those that are kept, were looked at.
 
     Raises:
-        OSError: it cannot be read, or kept.
-        ValueError: it is no result, or proves nothing, or is older than what is kept, or proves
-            less.
+        OSError: one cannot be read, or kept.
+        ValueError: one is no result, or proves nothing.
     """
-    result = _proof(path)
-    others = [other for other in folder.glob("*.json") if _proof(other).driver == result.driver]
-    for before in map(_proof, others):
-        if results.same(before, result):
-            parts = sorted((before, result), key=lambda part: part.date)
-            result = results.merged(*parts)
-        elif before.date > result.date:
-            raise ValueError(f"{path}: a later result of driver {result.driver} is kept")
-        elif lost := proven(before) - proven(result):
-            raise ValueError(f"{path}: what is kept proves more: {', '.join(sorted(lost))}")
-    target = results.save(result, folder)
-    for other in others:
-        if other != target:
-            other.unlink()
-    return target
+    taken = [_proof(path) for path in paths]
+    kept(folder)
+    for result in taken:
+        results.add(result, folder)
 
 
 def proven(result: results.Result) -> set[str]:
-    """The tests whose claims a result proves: every case passed."""
-    passed = {test.test for test in result.tests if test.outcome == "passed"}
+    """The tests whose claims, as they read today, a result proves: every case passed."""
+    today = claims()
+    passed = {
+        test.test
+        for test in result.tests
+        if test.outcome == "passed" and test.claim == today.get(_function(test))
+    }
     return {name for name, each in cases().items() if each <= passed}
 
 
@@ -128,13 +119,14 @@ def _proof(path: Path) -> results.Result:
     return result
 
 
-def _newest(result: results.Result) -> list[int]:
-    return [int(part) for part in result.driver.split(".") if part.isdecimal()]
+def _newest(result: results.Result) -> tuple[list[int], str]:
+    driver = [int(part) for part in result.driver.split(".") if part.isdecimal()]
+    return driver, result.date
 
 
 def _failed(shown: Sequence[results.Result]) -> Iterator[str]:
     failed = [
-        f"- {result.driver}: {test.claim} `{test.test}`: {test.reason}"
+        f"- {_source(result)}: {test.claim} `{test.test}`: {test.reason}{_passed(test, shown)}"
         for result in shown
         for test in result.tests
         if test.outcome == "failed"
@@ -143,30 +135,53 @@ def _failed(shown: Sequence[results.Result]) -> Iterator[str]:
         yield from ("## Failed on a GPU\n", *failed, "")
 
 
+def _passed(failed: results.Tested, shown: Sequence[results.Result]) -> str:
+    """When what failed last passed, if it did."""
+    passed = (failed.test, failed.claim, "passed")
+    found = [each for each in shown if any(test[:3] == passed for test in each.tests)]
+    if not found:
+        return ""
+    return f" (last passed: {_source(max(found, key=lambda each: each.date))})"
+
+
+def _source(result: results.Result) -> str:
+    return f"{result.date[:10]}, driver {result.driver}, {_code(result)}"
+
+
+def _code(result: results.Result) -> str:
+    other = "" if result.code == results.code() else ", other code than this page's"
+    return f"moderngl_colab {result.moderngl_colab} (`{result.code}`{other})"
+
+
 def _unproven(shown: Sequence[results.Result]) -> Iterator[str]:
     known = {name for each in shown for name in proven(each)}
     missing = [claim for name, claim in claims().items() if name not in known]
     yield "## Not proven on a GPU\n"
-    if not missing:
-        yield "Every claim has been proven on a GPU.\n"
-        return
     if not shown:
         yield "Nothing has been run on a physical GPU yet:\n"
-    yield from (f"- {claim}" for claim in missing)
-    yield ""
+    if missing:
+        yield from (f"- {claim}" for claim in missing)
+        yield ""
+    if known:
+        what = "All else" if missing else "Every claim"
+        failed = any(test.outcome == "failed" for each in shown for test in each.tests)
+        how = "passed in a result, but see what failed" if failed else "been proven on a GPU"
+        ours = {name for each in shown if each.code == results.code() for name in proven(each)}
+        by = "" if known <= ours else "; not all of it by this page's code"
+        yield f"{what} has {how}{by}.\n"
 
 
 def _run(result: results.Result) -> Iterator[str]:
-    yield f"## Driver {result.driver}: {result.gpu}\n"
+    yield f"## Driver {result.driver}: {result.gpu}, {result.date[:10]}\n"
     counts = {
         outcome: sum(test.outcome == outcome for test in result.tests)
         for outcome in results.OUTCOMES
     }
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    packages = ("moderngl_colab", "moderngl", "glcontext", "python")
+    packages = ("moderngl", "glcontext", "python")
     versions = ", ".join(f"{name} {getattr(result, name)}" for name in packages)
     yield (
-        f"{result.date[:10]}: {told}. GPUs: {result.gpus}; {result.system}, kernel "
+        f"{told}, by {_code(result)}. GPUs: {result.gpus}; {result.system}, kernel "
         f"{result.kernel}, platform {result.platform}; {versions}.\n"
     )
     yield "| claim | outcome | figures |"
@@ -205,8 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.json", help="results to keep")
     try:
-        for path in parser.parse_args().files:
-            keep(path)
+        keep(parser.parse_args().files)
         results.write(PAGE, render(kept()))
     except (OSError, ValueError) as error:
         sys.exit(f"page.py: error: {error}")

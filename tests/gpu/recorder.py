@@ -93,6 +93,7 @@ def _facts(machine: Machine, nvml: _nvml.Answer) -> Iterator[tuple[str, object]]
     yield "gpu", _gpu(nvml)
     yield "gpus", len(nvml.gpus) or len(machine.gpus)
     yield "moderngl_colab", moderngl_colab.__version__
+    yield "code", results.code()
     for name in ("moderngl", "glcontext"):
         yield name, metadata.version(name)
     yield "python", platform.python_version()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple
 
+import moderngl_colab
+
 __all__ = [
     "OUTCOMES",
     "SCHEMA_VERSION",
@@ -18,11 +21,11 @@ __all__ = [
     "Result",
     "Tested",
     "add",
+    "code",
     "load",
     "merged",
     "read",
     "same",
-    "save",
     "to_dict",
     "write",
 ]
@@ -30,7 +33,8 @@ __all__ = [
 SCHEMA_VERSION = 1
 """Grows when a field goes or changes its meaning."""
 
-OUTCOMES = ("passed", "failed", "skipped")
+OUTCOMES = ("failed", "passed", "skipped")
+"""That which counts most comes first."""
 
 
 class Figure(NamedTuple):
@@ -60,7 +64,7 @@ class Result(NamedTuple):
 
     schema_version: int
     date: str
-    """In UTC, as ISO 8601 has it."""
+    """In UTC, as ISO 8601 has it; of the last part."""
     stand_in: bool
     """Whether the driver is the test rig's, which proves nothing of NVIDIA's."""
     quick: bool
@@ -69,6 +73,8 @@ class Result(NamedTuple):
     gpu: str
     gpus: int
     moderngl_colab: str
+    code: str
+    """What :func:`code` gave there."""
     moderngl: str
     glcontext: str
     python: str
@@ -80,6 +86,7 @@ class Result(NamedTuple):
 
 
 _MOST_NAME = 100  # characters
+_CODE_DIGITS = 12
 
 _KINDS: dict[str, type | UnionType] = {
     "schema_version": int,
@@ -101,19 +108,38 @@ def to_dict(result: Result) -> dict[str, Any]:
     return result._asdict() | {"tests": tests}
 
 
+def code() -> str:
+    """Which code this is, whatever its version: of the library's and this suite's Python files.
+
+    Returns:
+        The beginning of a SHA-256, in hexadecimal digits.
+    """
+    files = sorted(
+        f"{path.relative_to(folder.parent)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for folder in (Path(moderngl_colab.__file__).parent, Path(__file__).parent)
+        for path in folder.rglob("*.py")
+    )
+    return hashlib.sha256("\n".join(files).encode()).hexdigest()[:_CODE_DIGITS]
+
+
 def same(one: Result, other: Result) -> bool:
-    """Whether two runs were of the same: they are parts of one result then."""
+    """Whether two runs were of the same code on the same: they are parts of one result then."""
     parts: dict[str, Any] = {"date": "", "tests": ()}
     return one._replace(**parts) == other._replace(**parts)
 
 
-def merged(before: Result, after: Result) -> Result:
-    """Two parts of one result: of each test the last outcome, but none is lost to a skip."""
+def merged(one: Result, other: Result) -> Result:
+    """Two parts of one result: what failed in either has failed, and no outcome is lost to a skip.
+
+    Of equal outcomes it is the later.
+    """
+    before, after = sorted((one, other), key=lambda part: part.date)
     tests = {test.test: test for test in before.tests}
     for test in after.tests:
-        if test.outcome != "skipped" or tests.get(test.test, test).outcome == "skipped":
+        known = tests.get(test.test, test)
+        if OUTCOMES.index(test.outcome) <= OUTCOMES.index(known.outcome):
             tests[test.test] = test
-    return after._replace(tests=tuple(tests.values()), date=max(before.date, after.date))
+    return after._replace(tests=tuple(tests.values()))
 
 
 def add(result: Result, folder: Path) -> Path:
@@ -132,27 +158,14 @@ def add(result: Result, folder: Path) -> Path:
             if same(before, result):
                 result = merged(before, result)
                 break
-    return _written(result, path)
-
-
-def save(result: Result, folder: Path) -> Path:
-    """Write a run into a folder, over what is there of the driver and the GPU.
-
-    Returns:
-        The file, named as by :func:`add`.
-    """
-    return _written(result, folder / f"{_name(result)}.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(to_dict(result), indent=2) + "\n")
+    return path
 
 
 def _name(result: Result) -> str:
     words = "-".join((result.driver, *re.findall(r"[A-Za-z0-9]+", result.gpu)))
     return words[:_MOST_NAME]
-
-
-def _written(result: Result, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, json.dumps(to_dict(result), indent=2) + "\n")
-    return path
 
 
 def write(path: Path, text: str) -> None:
@@ -166,7 +179,7 @@ def write(path: Path, text: str) -> None:
 
 
 def load(path: Path) -> Result:
-    """Read what :func:`save` wrote.
+    """Read what :func:`add` wrote.
 
     Raises:
         OSError: it cannot be read.
