@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from moderngl_colab.installer import install, kept
+from moderngl_colab.installer import install, kept, place
 from moderngl_colab.installer.record import DriverInstall
 from moderngl_colab.installer.source import DriverInstallError, Offer
 from rig import archive, driver, machines
@@ -128,7 +128,7 @@ def test_the_gl_half_is_taken_out_of_nvidias_archive_and_nothing_is_executed(
     ]
     for path in (store, store.parent, store / NAME):
         assert path.stat().st_mode & 0o7777 == 0o700
-    assert seen(server) == ["GET RUN.sha256sum", "HEAD RUN", "GET RUN"]
+    assert seen(server) == ["HEAD RUN", "GET RUN.sha256sum", "GET RUN"]
 
 
 def without_zstd(monkeypatch: pytest.MonkeyPatch, *, but: str = "") -> None:
@@ -353,11 +353,11 @@ ABSENT = "the server answers 404 Not Found"
         ),
         (
             lambda _: (SUM, lambda h, _: archive.give(h, b"<html>Log in to our Wi-Fi</html>")),
-            "its sha256sum is no checksum (is there a login page in between?)",
+            "it is no checksum (is there a login page in between?)",
         ),
         (
             lambda _: (SUM, lambda h, _: archive.give(h, b"0" * 64 + b"  other.run\n")),
-            "its sha256sum is that of another file, 'other.run'",
+            "it is the checksum of another file, 'other.run'",
         ),
         (lambda _: (SUM, lambda h, _: h.wfile.write(b"\0" * 9)), "the connection broke (BadStatus"),
     ],
@@ -366,9 +366,11 @@ def test_a_server_that_fails_is_named_with_the_reason(
     server: archive.Server, store: Path, case: Case, why: str
 ) -> None:
     url = server.url + server.publish(archive.runfile())
-    server.on(*case(server))
+    ending, answer = case(server)
+    server.on(ending, answer)
 
-    assert reason(timeout=SILENCE).startswith(f"nvidia: {url}: {why}")
+    failed = url if ending == RUN else url + SUM
+    assert reason(timeout=SILENCE).startswith(f"nvidia: {failed}: {why}")
     assert below(store) == []
 
 
@@ -381,7 +383,8 @@ def test_what_is_absent_is_looked_for_on_both_paths(
     server.on(ending, archive.refuse(code))
 
     words = {403: "403 Forbidden", 404: "404 Not Found"}[code]
-    both = "; ".join(f"{server.url}{path}: the server answers {words}" for path in paths)
+    absent = [f"{server.url}{path}{'' if ending == RUN else SUM}" for path in paths]
+    both = "; ".join(f"{url}: the server answers {words}" for url in absent)
     assert reason() == f"nvidia: {both}"
     assert below(store) == []
 
@@ -485,7 +488,7 @@ def test_a_redirection_on_the_same_host_is_followed(server: archive.Server, stor
 
     assert fetch().fetched
     assert seen(server) == [
-        "GET RUN.sha256sum", "HEAD RUN", "HEAD /elsewhere", "GET RUN", "GET /elsewhere",
+        "HEAD RUN", "HEAD /elsewhere", "GET RUN.sha256sum", "GET RUN", "GET /elsewhere",
     ]  # fmt: skip
 
 
@@ -588,7 +591,7 @@ def test_nothing_is_fetched_before_the_licence_is_accepted(
     assert reason(accept_license=decline) == why
     assert reason(accept_license=lambda _: "no") == why
     assert [each[:4] for each in asked] == [("nvidia", url, len(content), True)]
-    assert seen(server) == ["GET RUN.sha256sum", "HEAD RUN"] * 3
+    assert seen(server) == ["HEAD RUN", "GET RUN.sha256sum"] * 3
     assert below(store) == []
 
     assert fetch(accept_license=lambda _: True).fetched
@@ -883,7 +886,7 @@ def test_what_the_user_names_is_the_only_source_and_says_what_it_has(
         f"foreign.run is {VERSION}-riscv64, not {NAME}",
         f"lib has libraries of {OTHER}, nothing of {VERSION}",
         f"empty has no driver, nothing of {VERSION}",
-        "debs: it is no Debian package: it has no control.tar",
+        "debs/no.deb: it is no Debian package: it has no control.tar",
     ]
     assert refusal(source="nonesuch") == (
         "'nonesuch' is no source: it is to be apt, nvidia, or the path of a .run, of a .deb, or of "
@@ -907,6 +910,19 @@ def test_every_source_is_named_with_its_reason(
         "source= (--from)"
     )
     assert [name for name, _ in install.offers(VERSION)] == ["apt", "nvidia"]
+
+
+@pytest.mark.parametrize("source", ["nonesuch", "\0", "~\0", "a\nb", ""])
+def test_what_is_no_source_is_named_though_the_version_is_there(
+    server: archive.Server, store: Path, source: str
+) -> None:
+    server.publish(archive.runfile())
+    fetch()
+
+    assert refusal(source=source) == (
+        f"{source!r} is no source: it is to be apt, nvidia, or the path of a .run, of a .deb, or "
+        "of a folder of packages or libraries"
+    )
 
 
 @pytest.mark.parametrize("version", ["550", "550.54.15-1", "../x", "", "\u0665\u0665\u0660.54"])
@@ -1019,14 +1035,14 @@ def test_a_folder_of_others_is_left_alone(
 
     assert refusal(dest=folder) == f"{folder} has files that no installation put there"
     assert refusal(dest=folder / "precious") == (
-        f"nothing can be written to {folder}/precious (Not a directory): choose a folder of your "
+        f"nothing can be installed in {folder}/precious (Not a directory): choose a folder of your "
         "own"
     )
     assert below(folder) == ["precious"]
     (folder / "open").mkdir()
     (folder / "open").chmod(0o1777)
     assert refusal(dest=folder / "open" / "nvidia") == (
-        f"nothing can be written to {folder}/open/nvidia (everybody can write to {folder}/open): "
+        f"nothing can be installed in {folder}/open/nvidia (everybody can write to {folder}/open): "
         "choose a folder of your own"
     )
     assert server.asked == []
@@ -1071,13 +1087,18 @@ def test_a_path_that_the_loader_changes_is_refused(
     why = f"(no library can be loaded from there: the loader replaces {token}): "
 
     assert refusal(dest=folder / name) == (
-        f"nothing can be written to {folder}/{name} {why}choose a folder of your own"
+        f"nothing can be installed in {folder}/{name} {why}choose a folder of your own"
     )
     assert refusal() == (
-        f"nothing can be written to {folder}/{name}/moderngl_colab/driver/{NAME} {why}"
+        f"nothing can be installed in {folder}/{name}/moderngl_colab/driver/{NAME} {why}"
         "set XDG_DATA_HOME to a folder of your own"
     )
     assert (server.asked, below(folder)) == ([], [])
+    fetch(dest=folder / "whole")
+    (folder / "whole").rename(folder / name)
+    assert refusal(dest=folder / name) == (
+        f"nothing can be installed in {folder}/{name} {why}choose a folder of your own"
+    )
 
 
 @pytest.mark.parametrize("name", ["$LIBRARY", "${LIB", "$lib", "LIB$"])
@@ -1108,9 +1129,9 @@ def test_no_home_no_trust_and_no_right_are_named_with_the_cure(
         said[name] = refusal()
 
     assert said == {
-        "open": f"nothing can be written to {folder}/open/moderngl_colab/driver/{NAME} "
+        "open": f"nothing can be installed in {folder}/open/moderngl_colab/driver/{NAME} "
         f"({folder}/open can be written to by everybody): {cure}",
-        "file": f"nothing can be written to {folder}/file/moderngl_colab/driver/{NAME} "
+        "file": f"nothing can be installed in {folder}/file/moderngl_colab/driver/{NAME} "
         f"({folder}/file is no folder): {cure}",
     }
     assert server.asked == []
@@ -1163,7 +1184,7 @@ def test_what_another_user_installed_is_not_taken_for_ones_own(
 
     data = store.parent.parent
     assert refusal() == (
-        f"nothing can be written to {store}/{NAME} ({data} belongs to user 61234): set "
+        f"nothing can be installed in {store}/{NAME} ({data} belongs to user 61234): set "
         "XDG_DATA_HOME to a folder of your own"
     )
     os.chown(data, 0, 0)
@@ -1171,6 +1192,47 @@ def test_what_another_user_installed_is_not_taken_for_ones_own(
         os.chown(path, 0, 0)
     assert fetch().fetched
     assert (store / NAME).stat().st_uid == 0
+
+
+WRITE_PROTECTED = f"""
+import os, subprocess
+from moderngl_colab.installer import install, kept
+
+def protected(dest=None):
+    there = install.install_driver("{VERSION}", "nvidia", dest, accept_license=True)
+    print(there.fetched, os.listdir(os.path.dirname(there.folder)))
+    subprocess.run(["chmod", "-R", "a-w", there.folder], check=True)
+    return there.folder
+
+def damaged(folder):
+    path = f"{{folder}}/libGLX_nvidia.so.{VERSION}"
+    os.chmod(path, 0o600)
+    os.truncate(path, 100)
+
+damaged(protected())
+protected()
+kept.remove("{VERSION}")
+print(kept.installed(), kept.unfinished())
+own = os.environ["XDG_DATA_HOME"] + "/below/own"
+damaged(protected(own))
+protected(own)
+"""
+
+
+def test_what_its_user_has_write_protected_is_replaced_and_removed(
+    python: Callable[..., machines.Finished], server: archive.Server, folder: Path
+) -> None:
+    uid = 61234 if os.geteuid() == 0 else None
+    home = folder / "home"
+    home.mkdir()
+    if uid is not None:
+        os.chown(home, uid, uid)
+    server.publish(archive.runfile())
+    env = {"XDG_DATA_HOME": str(home), "MODERNGL_COLAB_DRIVER_URL": server.url}
+
+    done = python("compute-only", WRITE_PROTECTED, str(home), uid=uid, env=env)
+
+    assert done.stdout == 2 * f"True {[NAME]}\n" + "() ()\n" + 2 * "True ['own']\n"
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -1198,16 +1260,22 @@ def test_what_is_installed_is_listed_and_removed(server: archive.Server, store: 
     server.publish(archive.runfile(OTHER), archive.path(OTHER))
     assert kept.installed() == ()
     assert _error(lambda: kept.remove(VERSION)) == (
-        f"{VERSION!r} is not installed; what is: nothing"
+        f"{VERSION!r} is not installed for {MACHINE}; what is: nothing"
     )
     first, second = fetch(OTHER)._replace(fetched=False), fetch()._replace(fetched=False)
     (store / "stray").mkdir()
+    foreign = "aarch64" if MACHINE == "x86_64" else "x86_64"
+    (store / f"1.2-{foreign}").mkdir()
 
-    assert kept.installed() == (first, second)
+    assert [each for each in kept.installed() if each.machine == MACHINE] == [first, second]
+    assert [str(each) for each in kept.installed() if each.machine == foreign] == [
+        f"1.2 for {foreign}: {store}/1.2-{foreign} (damaged)"
+    ]
     assert _error(lambda: kept.remove("1.2")) == (
-        f"'1.2' is not installed; what is: {OTHER}, {VERSION}"
+        f"'1.2' is not installed for {MACHINE}; what is: {OTHER}, {VERSION}"
     )
     assert kept.remove(OTHER) == first
+    (store / f"1.2-{foreign}").rmdir()
     assert kept.installed() == (second,)
     (store / "stray").rmdir()
     assert below(store) == INSTALLED
@@ -1293,7 +1361,7 @@ def test_of_two_processes_one_installs_and_the_other_waits_for_it(
         "fetched",
         "there",
     ]
-    assert seen(server) == ["GET RUN.sha256sum", "HEAD RUN", "GET RUN"]
+    assert seen(server) == ["HEAD RUN", "GET RUN.sha256sum", "GET RUN"]
     assert below(store) == INSTALLED
 
 
@@ -1310,6 +1378,19 @@ def test_what_is_being_replaced_is_not_removed(server: archive.Server, store: Pa
     )
     assert process.communicate(timeout=30)[0].endswith("\nfetched\n")
     assert kept.remove(VERSION).version == VERSION
+
+
+def test_who_holds_a_place_and_could_not_write_its_name_is_another_process(
+    server: archive.Server, store: Path
+) -> None:
+    server.publish(archive.runfile())
+    fetch()
+
+    with place.locked(place.of_store(NAME, os.environ)):
+        (store / SCRATCH / "lock").write_text("")  # As on a full disk.
+        assert _error(lambda: kept.remove(VERSION)) == (
+            f"another process is at work on {store / NAME}"
+        )
 
 
 def test_of_many_threads_one_installs(server: archive.Server, store: Path) -> None:
@@ -1335,8 +1416,9 @@ def test_an_interrupt_leaves_nothing_but_what_can_be_continued(
         if done:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as raised:
         fetch(progress=interrupt)
+    assert [f"; {note}" for note in raised.value.__notes__] == [went_on_with(store)]
     assert below(store) == [SCRATCH, part(content)]
     assert fetch().fetched
     assert below(store) == INSTALLED
@@ -1396,7 +1478,7 @@ def test_a_process_that_is_killed_amid_the_unpacking_leaves_nothing_half(
     server.asked.clear()
     assert fetch().fetched
     assert below(store) == INSTALLED
-    assert seen(server) == ["GET RUN.sha256sum", "HEAD RUN"]
+    assert seen(server) == ["HEAD RUN", "GET RUN.sha256sum"]
 
 
 def test_what_was_put_aside_when_a_process_ended_is_put_back(
@@ -1421,7 +1503,9 @@ def test_what_dead_processes_left_of_other_versions_is_swept_away(
     for name in ("new", "old"):
         (other / name).mkdir(parents=True)
         (other / name / "file").touch()
-    (other / f"download.{'0' * 64}.part").touch()
+    download = other / f"download.{'0' * 64}.part"
+    download.touch()
+    os.utime(download, 2 * (time.time() - 8 * 86400,))
     (other / "lock").write_text("1\n")
     (store / ".precious").touch()
 
@@ -1430,6 +1514,25 @@ def test_what_dead_processes_left_of_other_versions_is_swept_away(
     # What had been put aside of it is back.
     back = f"{OTHER}-{MACHINE}"
     assert below(store) == sorted([".precious", back, f"{back}/file", *INSTALLED])
+
+
+def test_another_versions_download_is_left_alone_for_a_week(
+    server: archive.Server, store: Path
+) -> None:
+    server.publish(archive.runfile())
+    server.publish(other := archive.runfile(OTHER), archive.path(OTHER))
+    server.on(f"{OTHER}{RUN}", archive.truncate(20_000))
+    assert went_on_with(store).replace(VERSION, OTHER) in refusal(OTHER)
+    (half,) = kept.unfinished()
+
+    fetch()
+
+    assert kept.unfinished() == (half,)
+    server.answers.clear()
+    assert fetch(OTHER).fetched
+    assert seen(server)[-1].endswith(f" {archive.path(OTHER)} bytes=60000-")
+    assert len(other) > half.bytes == 60_000
+    assert kept.unfinished() == ()
 
 
 # A kernel of before renameat2(2): BPF refuses it, seccomp(2).
@@ -1480,8 +1583,8 @@ for size in range(40, 520, 16):
         there = install.install_driver("{VERSION}", "nvidia", accept_license=True, timeout=5)
         print(size, "installed", install.install_driver("{VERSION}").fetched)
     except DriverInstallError as error:
-        store = data + "/moderngl_colab/driver"
-        print(size, str(error).replace(data, "DATA"), os.listdir(store))
+        left = [more for _, *names in os.walk(data + "/moderngl_colab/driver") for more in names]
+        print(size, str(error).replace(data, "DATA"), sum(left, []))
     subprocess.run(["umount", data], check=True)
 """
 
@@ -1503,7 +1606,7 @@ def in_mounts(command: list[str], folder: Path) -> str:
 def test_a_disk_that_fills_up_at_any_moment_leaves_nothing_half(
     server: archive.Server, store: Path, folder: Path, said: bool
 ) -> None:
-    server.publish(archive.runfile())
+    server.publish(content := archive.runfile())
     if not said:  # Nobody knows how much will come.
         server.on(RUN, without_length)
 
@@ -1514,7 +1617,9 @@ def test_a_disk_that_fills_up_at_any_moment_leaves_nothing_half(
     for line in refused:
         _, _, text = line.partition(" ")
         assert text.startswith(f"there is no room for DATA/moderngl_colab/driver/{NAME}: ")
-        assert text.endswith("; nothing was changed []")
+        left = [SCRATCH, os.path.basename(part(content))] if "is kept" in text else []
+        assert text.endswith(f"; nothing was installed {left}")
+    assert len({line.endswith(" []") for line in refused}) == 2
     assert lines[len(refused) :] == [line for line in lines if "installed False" in line]
 
 
@@ -1526,11 +1631,123 @@ def without_length(handler: archive.Handler, content: bytes) -> None:
         handler.wfile.write(content)
 
 
+ON_A_DISK_OF = f"""
+import os, subprocess, sys
+from moderngl_colab.installer import install
+
+def mount(options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tests", data], check=True)
+
+data = os.environ["XDG_DATA_HOME"]
+mount(f"size={{sys.argv[1]}}")
+try:
+    install.install_driver("{VERSION}", "nvidia", accept_license=True)
+except install.DriverInstallError as error:
+    print(error)
+mount("remount,size=100m")
+there = install.install_driver("{VERSION}", "nvidia", accept_license=True)
+print(there.bytes, os.listdir(os.path.dirname(there.folder)))
+"""
+
+
+@pytest.mark.parametrize("libraries", [0, 2, 4])
+def test_a_download_that_there_was_no_room_to_unpack_is_kept_and_all_that_is_needed_is_said(
+    server: archive.Server, store: Path, folder: Path, libraries: int
+) -> None:
+    large = tuple(
+        replace(each, content=each.content + os.urandom(1_000_000))
+        if each.name.removeprefix("./") in LIBRARIES
+        else each
+        for each in archive.members()
+    )
+    size = sum(len(each.content) for each in large if each.name.removeprefix("./") in LIBRARIES)
+    content = archive.runfile(content=large)
+    server.publish(content)
+    room = str(len(content) + 200_000 + libraries * 1_000_000)
+
+    said = in_mounts([sys.executable, "-P", "-c", ON_A_DISK_OF, room], folder)
+
+    free = re.findall(r"(?<=, and )\d+\.\d MB(?= are free)", said)
+    assert said == (
+        f"there is no room for {store}/{NAME}: {size / 1e6:.1f} MB more are needed, and "
+        f"{''.join(free)} are free{went_on_with(store)}; nothing was installed\n"
+        f"{size} {[NAME]}\n"
+    )
+    assert libraries < float(free[0].split()[0]) < libraries + 0.3
+    assert seen(server).count("GET RUN") == 1
+
+
+ON_FULL_DISKS = f"""
+import itertools, os, subprocess
+from moderngl_colab.installer import install, kept
+
+data = os.environ["XDG_DATA_HOME"]
+for options in ("size=2m", "nr_inodes=64"):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tests", data], check=True)
+    install.install_driver("{VERSION}", "nvidia", accept_license=True)
+    try:
+        for number in itertools.count():
+            with open(f"{{data}}/{{number}}", "wb", buffering=0) as file:
+                while options.startswith("size") and file.write(bytes(4096)):
+                    pass
+    except OSError as error:
+        print(options, error.strerror)
+    print(kept.remove("{VERSION}").version, os.listdir(data + "/moderngl_colab/driver"))
+    subprocess.run(["umount", data], check=True)
+"""
+
+
+def test_on_a_full_disk_a_driver_is_removed(
+    server: archive.Server, store: Path, folder: Path
+) -> None:
+    server.publish(archive.runfile())
+
+    said = in_mounts([sys.executable, "-P", "-W", "error", "-c", ON_FULL_DISKS], folder)
+
+    assert said == (
+        f"size=2m No space left on device\n{VERSION} []\n"
+        f"nr_inodes=64 No space left on device\n{VERSION} []\n"
+    )
+
+
+WHERE_NOTHING_IS_MADE = f"""
+import os, subprocess
+from moderngl_colab.installer import install
+
+data = os.environ["XDG_DATA_HOME"]
+os.mkdir(data + "/gone")
+os.mkdir(data + "/at")
+subprocess.run(["mount", "--bind", data + "/gone", data + "/at"], check=True)
+os.rmdir(data + "/gone")
+os.environ["XDG_DATA_HOME"] = data + "/at"
+for dest in (data + "/at/x", None, "/proc/x"):
+    try:
+        install.install_driver("{VERSION}", "nvidia", dest, accept_license=True)
+    except install.DriverInstallError as error:
+        print(str(error).replace(data, "DATA"))
+"""
+
+
+def test_a_folder_in_which_no_other_one_can_be_made_is_named(
+    server: archive.Server, store: Path, folder: Path
+) -> None:
+    said = in_mounts([sys.executable, "-P", "-W", "error", "-c", WHERE_NOTHING_IS_MADE], folder)
+
+    why, cure = "(No such file or directory): ", "a folder of your own"
+    assert said == (
+        f"nothing can be installed in DATA/at/x {why}choose {cure}\n"
+        f"nothing can be installed in DATA/at/moderngl_colab/driver/{NAME} {why}"
+        f"set XDG_DATA_HOME to {cure}\n"
+        f"nothing can be installed in /proc/x {why}choose {cure}\n"
+    )
+    assert server.asked == []
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
         ("ro", "Read-only file system"),
-        ("noexec", "no library may be loaded from there: it is mounted noexec"),
+        ("noexec", "no library can be loaded from there: it is mounted noexec"),
     ],
 )
 def test_a_disk_that_cannot_hold_libraries_is_named(
@@ -1542,8 +1759,45 @@ def test_a_disk_that_cannot_hold_libraries_is_named(
     said = in_mounts(["sh", "-c", MOUNTED, "sh", options, *program], folder)
 
     assert said == (
-        f"nothing can be written to {store}/{NAME} ({why}): set XDG_DATA_HOME to a folder of your "
-        "own\n"
+        f"nothing can be installed in {store}/{NAME} ({why}): set XDG_DATA_HOME to a folder of "
+        "your own\n"
+    )
+
+
+REMOUNTED = f"""
+import os, subprocess
+from moderngl_colab.installer import install, kept
+
+data = os.environ["XDG_DATA_HOME"]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "tests", data], check=True)
+for dest in (None, data + "/own"):
+    install.install_driver("{VERSION}", "nvidia", dest, accept_license=True)
+for options in ("remount,noexec", "remount,exec,ro"):
+    subprocess.run(["mount", "-o", options, data], check=True)
+    for dest in (None, data + "/own"):
+        try:
+            print(install.install_driver("{VERSION}", "nvidia", dest).fetched)
+        except install.DriverInstallError as error:
+            print(error)
+try:
+    kept.remove("{VERSION}")
+except install.DriverInstallError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_became_another_is_named_though_the_driver_is_there(
+    server: archive.Server, store: Path, folder: Path
+) -> None:
+    server.publish(archive.runfile())
+
+    said = in_mounts([sys.executable, "-P", "-W", "error", "-c", REMOUNTED], folder)
+
+    why = "(no library can be loaded from there: it is mounted noexec): "
+    assert said == (
+        f"nothing can be installed in {store}/{NAME} {why}set XDG_DATA_HOME to a folder of your "
+        f"own\nnothing can be installed in {folder}/data/own {why}choose a folder of your own\n"
+        f"False\nFalse\n{store}/{NAME} cannot be removed: Read-only file system\n"
     )
 
 

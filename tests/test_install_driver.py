@@ -11,6 +11,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -122,7 +123,7 @@ def test_several_are_removed_whatever_became_of_them(
     assert command("--remove", OTHER, "1.2") == (
         69,
         f"removed {OTHER} for {MACHINE}: {other} (damaged)\n",
-        f"{ERROR}'1.2' is not installed; what is: nothing\n",
+        f"{ERROR}'1.2' is not installed for {MACHINE}; what is: nothing\n",
     )
     assert os.listdir(at.parent) == []
 
@@ -170,6 +171,34 @@ def test_what_a_broken_download_left_is_listed_and_removed(
     assert (
         f"; what came is kept in {folder}/.own.moderngl_colab, and the same command goes on there\n"
         in command(*NVIDIA, "--accept-license", "--dest", str(dest))[2]
+    )
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_interrupt_says_where_the_download_is_that_goes_on(
+    environ: dict[str, str], server: archive.Server, folder: Path, own: bool
+) -> None:
+    server.publish(bytes(700_000))
+    server.on(".run", archive.hang(server, after=200_000))
+    at = folder / "own" if own else driver_in(environ)
+    scratch = at.parent / f".{at.name}.moderngl_colab"
+    process = subprocess.Popen(
+        [*COMMAND, *NVIDIA, "--accept-license", *(("--dest", str(at)) if own else ())],
+        env=environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 30
+    while not any(part.stat().st_size for part in scratch.glob("download.*.part")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+    process.send_signal(signal.SIGINT)
+
+    err = process.communicate(timeout=30)[1]
+    assert (process.returncode, sized(err)) == (
+        130,
+        f"asking nvidia\nto fetch: N MB\nNVIDIA-Linux-{MACHINE}-{VERSION}.run\n"
+        f"moderngl-colab install-driver: what came is kept in {scratch}, and the same command "
+        "goes on there\n",
     )
 
 
@@ -446,3 +475,44 @@ def test_a_machine_without_a_gl_half_is_on_the_gpu_by_the_command(
         context = report[name]
         assert (context["vendor"], context["strategy"]) == ("NVIDIA Corporation", strategy)
         assert context["pixel"] == "ff0000"
+
+
+DAMAGED = """
+import glob, os, shlex, subprocess, sys
+
+def run(words):
+    done = subprocess.run([sys.executable, "-P", *words], stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+install = ["-m", "moderngl_colab", "install-driver", "--from", "nvidia", "--accept-license"]
+assert run(install).startswith("installed")
+(path,) = glob.glob(f"{sys.argv[1]}/moderngl_colab/driver/*/libEGL_nvidia.so.*.*")
+with open(path, "r+b") as stream:  # As long as before, and by its first bytes what it was.
+    stream.seek(64)
+    stream.write(bytes(2000))
+lines = run(["-m", "moderngl_colab"]).splitlines()
+cure = next(line for line in lines if "fix: " in line).partition("fix: ")[2]
+print(lines[1], cure, sep="\\n")
+python, *words = shlex.split(cure)
+print(run([*words, "--from", "nvidia", "--accept-license"]).partition(":")[0])
+print(run(["-m", "moderngl_colab"]).splitlines()[0])
+"""
+
+
+def test_what_was_damaged_is_named_by_the_doctor_with_the_cure_that_mends_it(
+    python: Callable[..., machines.Finished], environ: dict[str, str]
+) -> None:
+    names = ("XDG_DATA_HOME", "MODERNGL_COLAB_DRIVER_URL")
+    env = {name: environ[name] for name in names} | {"VAST_CONTAINERLABEL": "C.1"}
+    env["STANDIN_MESA"] = str(driver.cached())
+
+    done = python("compute-only", DAMAGED, env["XDG_DATA_HOME"], env=env, timeout=120, check=False)
+
+    library = f"{driver_in(environ)}/libEGL_nvidia.so.{VERSION}"
+    assert done.stdout.splitlines() == [
+        f"warning: userland-partial: the loader says: {library}: object file has no loadable "
+        "segments",
+        "python -m moderngl_colab install-driver",
+        "installed",
+        "GPU: NVIDIA Stand-in GPU 0/PCIe/SSE2 (NVIDIA Corporation) by egl, proven by pixels",
+    ]

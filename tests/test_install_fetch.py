@@ -6,12 +6,15 @@ rig/archive.py.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
-import io
 import os
+import re
 import socket
 import tarfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from moderngl_colab.installer.nvidia import Archive
 from moderngl_colab.installer.source import FetchError, NotOffered, Source, Wanted
 from rig import archive, driver
 
+OTHER = "535.104.05"
 WANTED = Wanted(driver.VERSION, archive.MACHINE)
 RUN = archive.path()
 
@@ -149,7 +153,8 @@ def test_a_redirection_that_is_not_followed_leaves_no_connection(
     [
         "http:/me:secret@proxy:3128",
         "http://me:secret@proxy:port",
-        "http://me:secret@proxy:70000",
+        "http://me:secret@proxy:65536",
+        "http://me:secret@proxy:100000",
         "http://me:secret@proxy..org:3128",
         "socks5://me:secret@proxy:1080",
         "me:secret@",
@@ -177,6 +182,48 @@ def test_a_proxy_is_asked_for_another_machines_files(
         f"https://example.invalid{RUN}: the server cannot be reached: Tunnel connection failed: "
         "501 Unsupported method ('CONNECT')"
     )
+
+
+@pytest.mark.parametrize("port", [61000, 65535])
+def test_a_proxy_may_have_any_port(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    monkeypatch.setenv("https_proxy", f"http://me:secret@127.0.0.1:{port}")
+
+    assert refusal(source("https://example.invalid", folder)) == (
+        f"https://example.invalid{RUN}: the server cannot be reached: Connection refused"
+    )
+
+
+def test_what_a_slow_proxy_took_is_not_taken_from_the_servers_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeout = 2.0
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("https_proxy", f"127.0.0.1:{listener.getsockname()[1]}")
+        listener.settimeout(20)  # seconds; where nobody comes the test fails, and does not wait
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                time.sleep(0.6 * timeout)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                time.sleep(0.1)  # What comes in one piece is read at once.
+                connection.sendall(b"\r\n")
+                connection.recv(1 << 16)
+                time.sleep(0.6 * timeout)
+                with contextlib.suppress(OSError):  # It hung up.
+                    connection.sendall(b"this is not TLS")
+                    connection.recv(1 << 16)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        said = refusal(source("https://example.invalid", folder, timeout))
+        thread.join()
+
+    head = f"https://example.invalid{RUN}: the server cannot be reached: "
+    assert re.fullmatch(re.escape(head) + r"\[SSL(: \w+)?\] .*", said), said
 
 
 def test_no_proxy_is_asked_for_what_is_on_this_machine(
@@ -291,6 +338,64 @@ def test_a_pipe_among_packages_is_named(folder: Path) -> None:
     assert refusal(Local(str(folder))) == f"{folder / 'pipe.deb'}: it is no plain file"
 
 
+def package(control: bytes, data: bytes = b"") -> bytes:
+    """A package as Debian's are, with these two archives."""
+    parts = {"debian-binary": b"2.0\n", "control.tar.gz": control, "data.tar.gz": data}
+    content = b"!<arch>\n"
+    for name, part in parts.items():
+        content += f"{name:16}{0:<12}{0:<6}{0:<6}{0:<8}{len(part):<10}`\n".encode()
+        content += part + b"\n" * (len(part) % 2)
+    return content
+
+
+def driver_package(name: str, version: str, libraries: str) -> bytes:
+    """A package with those of the driver's libraries whose names match."""
+    control = f"Package: {name}\nVersion: {version}-1\n".encode()
+    members = tuple(m for m in archive.members(version) if re.fullmatch(libraries, m.name))
+    return package(
+        gzip.compress(archive.tar((archive.Member("./control", control),)), 1),
+        gzip.compress(archive.tar(members), 1),
+    )
+
+
+def test_packages_that_cannot_be_read_are_passed_over_and_named(folder: Path) -> None:
+    downloads = folder / "downloads"
+    downloads.mkdir()
+    (downloads / "half.deb").write_text("half")
+    os.mkfifo(downloads / "pipe.deb")
+    broken = (
+        f"{downloads}/half.deb: it is no Debian package: it has no control.tar; "
+        f"{downloads}/pipe.deb: it is no plain file"
+    )
+
+    assert refusal(Local(str(downloads))) == broken
+    (downloads / "other.deb").write_bytes(driver_package("other", OTHER, ".*"))
+    assert refusal(Local(str(downloads))) == (
+        f"{downloads} has other {OTHER}-1, nothing of {driver.VERSION}; {broken}"
+    )
+    (downloads / "whole.deb").write_bytes(driver_package("whole", driver.VERSION, ".*"))
+    offer = Local(str(downloads)).offer(WANTED)
+    assert offer.what == f"{downloads}: whole {driver.VERSION}-1 (not readable: half.deb, pipe.deb)"
+    assert fetch(Local(str(downloads)), folder) == LIBRARIES
+
+
+def test_of_several_packages_it_is_the_damaged_one_that_is_named(folder: Path) -> None:
+    downloads = folder / "downloads"
+    downloads.mkdir()
+    for name, libraries in {"egl": ".*EGL.*", "the-rest": "(?!.*EGL).*"}.items():
+        content = driver_package(name, driver.VERSION, libraries)
+        (downloads / f"{name}.deb").write_bytes(content)
+    os.truncate(downloads / "the-rest.deb", (downloads / "the-rest.deb").stat().st_size // 2)
+
+    with pytest.raises(FetchError) as raised:
+        fetch(Local(str(downloads)), folder)
+
+    assert str(raised.value) == (
+        f"{downloads}/the-rest.deb: the archive is damaged: Compressed file ended before the "
+        "end-of-stream marker was reached"
+    )
+
+
 def test_a_link_to_a_run_file_serves(folder: Path) -> None:
     (folder / "real").write_bytes(archive.runfile())
     (folder / "link.run").symlink_to("real")
@@ -349,12 +454,8 @@ def test_an_archive_that_would_be_read_without_end_is_refused(folder: Path, case
 def test_a_package_that_would_be_read_without_end_is_refused(folder: Path, case: str) -> None:
     hostile, why = HOSTILE[case]
     content = gzip.compress(hostile + archive.tar((archive.Member("./control", b"Package: x\n"),)))
-    package = io.BytesIO()
-    package.write(b"!<arch>\n")
-    package.write(f"{'control.tar.gz':16}{0:<12}{0:<6}{0:<6}{0:<8}{len(content):<10}`\n".encode())
-    package.write(content)
     path = folder / "hostile.deb"
-    path.write_bytes(package.getvalue())
+    path.write_bytes(package(content))
 
     with pytest.raises(FetchError) as raised:
         deb.control(str(path))

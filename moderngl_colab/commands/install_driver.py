@@ -89,14 +89,19 @@ def _install(arguments: argparse.Namespace) -> None:
     from moderngl_colab.installer import install
 
     _warn_of_another(arguments.version)
-    with progress.shown(in_bytes=True) as display:
-        done = install.install_driver(
-            arguments.version,
-            arguments.source,
-            arguments.dest,
-            accept_license=arguments.accept_license or partial(_ask, display),
-            progress=display or progress.Lines(),  # It takes minutes, and may wait for another.
-        )
+    try:
+        with progress.shown(in_bytes=True) as display:
+            done = install.install_driver(
+                arguments.version,
+                arguments.source,
+                arguments.dest,
+                accept_license=arguments.accept_license or partial(_ask, display),
+                progress=display or progress.Lines(),  # It takes minutes, and may wait for another.
+            )
+    except KeyboardInterrupt as error:
+        for note in getattr(error, "__notes__", ()):
+            commands.complain(f"moderngl-colab install-driver: {note}")
+        raise
     commands.write(f"{'installed' if done.fetched else 'already there'}: {done}\n")
     if arguments.dest is not None:
         folder = shlex.quote(done.folder)

@@ -17,8 +17,6 @@ __all__ = ["check", "path", "place", "refuse_unusable", "wanted"]
 
 _MACHINES = ("x86_64", "aarch64")
 _LONGEST = 86400  # seconds
-# What the loader replaces in a path that is given to dlopen(3): ld.so(8).
-_TOKEN = re.compile(r"\$(?:(?:ORIGIN|LIB|PLATFORM)(?!\w)|\{(?:ORIGIN|LIB|PLATFORM)\})", re.ASCII)
 _ESCAPED = re.compile(r"[ \t\n\\]")  # in /proc/self/mountinfo: proc_pid_mountinfo(5)
 
 
@@ -76,11 +74,17 @@ def wanted(version: str | None) -> Wanted:
 
 
 def _of_nvml() -> str:
+    say = "say version= (--version), such as 550.54.15"
+    nodes = [node.path for node in _kernel.nodes()]
+    if any(path.endswith("/dxg") for path in nodes):  # NVML would tell the version for Windows.
+        raise DriverInstallError(
+            "this is WSL2, where OpenGL reaches the GPU by Mesa's d3d12 and no driver of NVIDIA's "
+            f"for Linux is of use; to install one all the same, {say}"
+        )
     answer = _nvml.ask()
     if answer.driver is not None:
         return answer.driver
-    say = "say version= (--version), such as 550.54.15"
-    if any("/dri/" not in node.path for node in _kernel.nodes()):
+    if any("/dri/" not in path for path in nodes):
         raise DriverInstallError(
             "which version is wanted cannot be told: no NVIDIA kernel module is loaded, and "
             f"{answer}: {say}"
@@ -118,11 +122,10 @@ def place(driver: Wanted, dest: str | None) -> Place:
 
 
 def refuse_unusable(at: Place) -> None:
-    """Refuse a place that cannot be exchanged, or from which nothing could be loaded.
+    """Refuse a place that cannot be exchanged.
 
     Raises:
         DriverInstallError: it is a mount point, or the current folder.
-        OSError: its path is none to the loader.
     """
     if _is_mounted(at.folder):
         raise DriverInstallError(
@@ -134,8 +137,6 @@ def refuse_unusable(at: Place) -> None:
                 f"{at.folder} is the current folder, which would be exchanged for another one: "
                 "choose a folder below it, or go to another one before"
             )
-    if (found := _TOKEN.search(at.folder)) is not None:
-        raise OSError(f"no library can be loaded from there: the loader replaces {found[0]}")
 
 
 def _is_mounted(folder: str) -> bool:

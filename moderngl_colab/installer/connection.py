@@ -56,7 +56,9 @@ class _Head(io.RawIOBase):
         self._connection.settimeout(None if self._timeout == math.inf else self._timeout)
 
     def close(self) -> None:
-        self._raw.close()
+        if not self.closed:
+            self.end()  # A proxy's answer has no other, and the server's comes after it.
+            self._raw.close()
         super().close()
 
 

@@ -68,10 +68,12 @@ def install_driver(  # noqa: PLR0913  - all but one have a default that most kee
     source, dest = asked.path("source", source), asked.path("dest", dest)
     wanted = asked.wanted(version)
     place = asked.place(wanted, dest)
+    sources = _sources(source, timeout, place)
     say = _callers(progress or _silence)
     accepts = _callers(accept_license if callable(accept_license) else lambda _: accept_license)
     try:
         with places.told(place):
+            places.refuse_unloadable(place)
             if (there := _already(place, wanted)) is not None:
                 return there
             asked.refuse_unusable(place)
@@ -80,8 +82,7 @@ def install_driver(  # noqa: PLR0913  - all but one have a default that most kee
                 if (there := _already(place, wanted)) is not None:
                     return there
                 store.sweep(place)
-                _refuse_noexec(place)
-                return _first_of(_sources(source, timeout, place), wanted, place, accepts, say)
+                return _first_of(sources, wanted, place, accepts, say)
     except _CallersError as error:
         raise error.error from None
 
@@ -130,11 +131,6 @@ def _already(place: Place, wanted: Wanted) -> DriverInstall | None:
     return there
 
 
-def _refuse_noexec(place: Place) -> None:
-    if os.statvfs(place.parent).f_flag & os.ST_NOEXEC:
-        raise OSError("no library may be loaded from there: it is mounted noexec")
-
-
 def _sources(source: str | None, timeout: float, place: Place | None) -> list[Source]:
     from moderngl_colab.installer import apt, local, nvidia  # They import subprocess and urllib.
 
@@ -147,7 +143,7 @@ def _sources(source: str | None, timeout: float, place: Place | None) -> list[So
         return [*every.values()]
     if source in every:
         return [every[source]]
-    if not os.path.exists(os.path.expanduser(source)):
+    if "\0" in source or not os.path.exists(os.path.expanduser(source)):
         raise DriverInstallError(
             f"{source!r} is no source: it is to be {', '.join(every)}, or the path of a .run, of a "
             ".deb, or of a folder of packages or libraries"
@@ -182,7 +178,8 @@ def _first_of(
             record.write(folder, wanted, offer)
             store.commit(place)
         except (NotOffered, FetchError) as error:
-            reasons.append(one_line(f"{source.name}: {error}"))
+            notes = getattr(error, "__notes__", ())
+            reasons.append(one_line("; ".join((f"{source.name}: {error}", *notes))))
             continue
         there = record.read(place.folder)
         if there is not None:

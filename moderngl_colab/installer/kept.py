@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from moderngl_colab import _files, _kernel, _places
 from moderngl_colab.installer import place as places
 from moderngl_colab.installer import record, store
+from moderngl_colab.installer.place import Place
 from moderngl_colab.installer.record import DriverInstall
 from moderngl_colab.installer.source import DriverInstallError, one_line
 
@@ -79,15 +81,36 @@ def remove(version: str, environ: Mapping[str, str] = os.environ) -> DriverInsta
     Raises:
         DriverInstallError: it is not there, or is being installed now, or cannot be removed.
     """
-    ending = f"-{os.uname().machine}"
+    machine = os.uname().machine
+    ending = f"-{machine}"
     name = version + ending
     whole = {os.path.basename(each.folder): each for each in installed(environ)}
     half = {f"{each.version}-{each.machine}": each for each in unfinished(environ)}
     there = whole.get(name) or half.get(name)
     if there is None:
         has = ", ".join(name.removesuffix(ending) for name in whole if name.endswith(ending))
-        raise DriverInstallError(f"{version!r} is not installed; what is: {has or 'nothing'}")
+        raise DriverInstallError(
+            f"{version!r} is not installed for {machine}; what is: {has or 'nothing'}"
+        )
     at = places.of_store(name, environ)
-    with places.told(at), store.held(at):
-        store.remove(at)
+    try:
+        _remove(at)
+    except OSError as error:
+        raise DriverInstallError(
+            f"{at.folder} cannot be removed: {error.strerror or error}"
+        ) from error
     return there
+
+
+def _remove(at: Place) -> None:
+    try:
+        with store.held(at):
+            store.remove(at)
+    except OSError as error:
+        if error.errno not in places.FULL:
+            raise
+        # There is no room even for a lock, so that nobody has one: what goes anyway makes it.
+        for folder in (at.folder, at.scratch):
+            shutil.rmtree(folder, ignore_errors=True)
+        with store.held(at):
+            store.remove(at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from moderngl_colab import _files, _kernel
 from moderngl_colab.installer import deb, runfile, unpack
@@ -38,27 +37,36 @@ class Local:
             if path.endswith(_DEB):
                 return self._of_packages([path], wanted)
             return self._of_a_runfile(wanted)
-        except FetchError as error:
-            raise NotOffered(f"{path}: {error}") from error
-        except OSError as error:
-            raise NotOffered(f"{error.filename or path}: {error.strerror or error}") from error
+        except (FetchError, OSError) as error:
+            raise NotOffered(f"{path}: {_why(error)}") from error
 
     def _of_a_runfile(self, wanted: Wanted) -> Offer:
         said = runfile.header(self._path)
         if (said.version, said.machine) != wanted:
             raise NotOffered(f"{self._path} is {said.version}-{said.machine}, not {wanted}")
-        return self._offer(self._path, [partial(runfile.take, self._path)], wanted)
+        return self._offer(self._path, runfile.take, [self._path], wanted)
 
     def _of_packages(self, paths: Sequence[str], wanted: Wanted) -> Offer:
-        said = {path: deb.control(path) for path in paths}
-        fitting = [path for path in paths if _is_of(said[path].get("Version", ""), wanted)]
-        names = [
-            f"{said[path].get('Package')} {said[path].get('Version')}" for path in fitting or paths
-        ]
+        """Those that fit; nobody knows it of one that cannot be read, so it is only named."""
+        said, unreadable = {}, {}
+        for path in paths:
+            try:
+                said[path] = deb.control(path)
+            except (FetchError, OSError) as error:
+                unreadable[path] = _why(error)
+        fitting = [path for path in said if _is_of(said[path].get("Version", ""), wanted)]
+        names = ", ".join(
+            f"{said[path].get('Package')} {said[path].get('Version')}" for path in fitting or said
+        )
         if not fitting:
-            raise NotOffered(f"{self._path} has {', '.join(names)}, nothing of {wanted.version}")
-        what = f"{self._path}: {', '.join(names)}"
-        return self._offer(what, [partial(deb.take, path) for path in fitting], wanted)
+            reasons = [f"{path}: {why}" for path, why in unreadable.items()]
+            if said:
+                reasons.insert(0, f"{self._path} has {names}, nothing of {wanted.version}")
+            raise NotOffered("; ".join(reasons))
+        what = f"{self._path}: {names}"
+        if unreadable:
+            what += f" (not readable: {', '.join(map(os.path.basename, unreadable))})"
+        return self._offer(what, deb.take, fitting, wanted)
 
     def _of_a_folder(self, wanted: Wanted) -> Offer:
         there = set()
@@ -68,20 +76,28 @@ class Local:
         if wanted.version not in versions:
             has = f"libraries of {', '.join(versions)}" if versions else "no driver"
             raise NotOffered(f"{self._path} has {has}, nothing of {wanted.version}")
-        return self._offer(self._path, [partial(unpack.from_tree, self._path)], wanted)
+        return self._offer(self._path, unpack.from_tree, [self._path], wanted)
 
     def _offer(
-        self, what: str, takes: Sequence[Callable[[str, Wanted], None]], wanted: Wanted
+        self,
+        what: str,
+        take: Callable[[str, str, Wanted], None],
+        paths: Sequence[str],
+        wanted: Wanted,
     ) -> Offer:
         def fetch(folder: str, progress: Progress) -> None:
             progress(f"unpacking {self._path}", 0, None)
-            try:
-                for take in takes:
-                    take(folder, wanted)
-            except FetchError as error:
-                raise FetchError(f"{self._path}: {error}") from error
+            for path in paths:
+                try:
+                    take(path, folder, wanted)
+                except FetchError as error:
+                    raise FetchError(f"{path}: {error}") from error
 
         return Offer(self.name, what, 0, nvidias=False, fetch=fetch)
+
+
+def _why(error: FetchError | OSError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_of(package: str, wanted: Wanted) -> bool:

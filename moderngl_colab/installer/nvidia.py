@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from moderngl_colab.installer import download, runfile, web
 from moderngl_colab.installer.source import FetchError, NotOffered, Offer, Progress, Wanted
@@ -59,29 +59,32 @@ class Archive:
             try:
                 return self._offer(url, wanted)
             except web.AbsentError as error:
-                reasons.append(f"{url}: {error}")
+                reasons.append(str(error))
             except FetchError as error:
-                reasons.append(f"{url}: {error}")
+                reasons.append(str(error))
                 if address == self._addresses[-1]:  # It will not be better on the other path.
                     break
         raise NotOffered("; ".join(reasons))
 
     def _offer(self, url: str, wanted: Wanted) -> Offer:
-        digest = self._checksum(url)
-        size = download.size(url, self._timeout)
+        with _named(url):
+            size = download.size(url, self._timeout)
+        with _named(f"{url}.sha256sum"):
+            digest = self._checksum(url)
         kept = f"{self._kept}.{digest}.part"
         have = 0 if self._kept is None else _size(kept)
 
         def fetch(folder: str, progress: Progress) -> None:
-            # A process that was killed while it unpacked leaves one that is whole.
-            if not (have and size in (have, None) and _digest(kept, progress) == digest):
-                self._download(url, kept, digest, progress)
-            try:
+            with _noted(kept):
+                # Where there was no room to unpack it, or no time, it is whole.
+                if not (have and size in (have, None) and _digest(kept, progress) == digest):
+                    self._download(url, kept, digest, progress)
                 progress(f"unpacking {os.path.basename(url)}", 0, None)
-                runfile.take(kept, folder, wanted)
-            except Exception:  # It is not to be had from this file, or there is no room for it.
-                os.unlink(kept)
-                raise
+                try:
+                    runfile.take(kept, folder, wanted)
+                except FetchError:  # It is not to be had from this file.
+                    os.unlink(kept)
+                    raise
             os.unlink(kept)
 
         left = None if size is None else max(0, size - have)
@@ -91,10 +94,10 @@ class Archive:
         said = download.text(f"{url}.sha256sum", _MOST, self._timeout)
         found = _CHECKSUM.fullmatch(said)
         if found is None:
-            raise FetchError("its sha256sum is no checksum (is there a login page in between?)")
+            raise FetchError("it is no checksum (is there a login page in between?)")
         named = os.path.basename(found[2] or url)
         if named != os.path.basename(url):
-            raise FetchError(f"its sha256sum is that of another file, {named!r}")
+            raise FetchError(f"it is the checksum of another file, {named!r}")
         return found[1].lower()
 
     def _download(self, url: str, kept: str, digest: str, progress: Progress) -> None:
@@ -104,13 +107,7 @@ class Archive:
             download.to_file(url, kept, self._timeout, progress)
             if (came := _digest(kept, progress)) == digest:
                 return
-        except (FetchError, OSError) as error:
-            if isinstance(error, FetchError) and _size(kept):
-                raise FetchError(
-                    f"{error}; what came is kept in {os.path.dirname(kept)}, and the same command "
-                    "goes on there"
-                ) from error
-            # Nothing is kept on a full disk.
+        except OSError:  # Nothing is kept on a disk that became full.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(kept)
             raise
@@ -118,6 +115,28 @@ class Archive:
         if not resumed:
             raise FetchError(f"{url} is not what was published: its sha256 is {came}")
         self._download(url, kept, digest, progress)
+
+
+@contextlib.contextmanager
+def _named(url: str) -> Iterator[None]:
+    """Errors begin with the address at which they came up."""
+    try:
+        yield
+    except FetchError as error:
+        raise type(error)(f"{url}: {error}") from error
+
+
+@contextlib.contextmanager
+def _noted(kept: str) -> Iterator[None]:
+    """An error, or an interrupt, has a note that says where the download is, if it is kept."""
+    try:
+        yield
+    except BaseException as error:
+        if _size(kept):
+            error.add_note(
+                f"what came is kept in {os.path.dirname(kept)}, and the same command goes on there"
+            )
+        raise
 
 
 def _size(path: str) -> int:

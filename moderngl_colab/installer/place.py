@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +17,17 @@ from typing import IO, NamedTuple
 from moderngl_colab import _files, _folder, _places
 from moderngl_colab.installer.source import DriverInstallError
 
-__all__ = ["Place", "locked", "of_folder", "of_store", "told"]
+__all__ = ["FULL", "Place", "locked", "of_folder", "of_store", "refuse_unloadable", "told"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system call says where there is no room."""
 
 _POLL = 0.2  # seconds
 _LONGEST_WAIT = 1800.0  # seconds
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TRIES = 100  # of making a folder that others may remove: each time one of them is done
+# What the loader replaces in a path that is given to dlopen(3): ld.so(8).
+_TOKEN = re.compile(r"\$(?:(?:ORIGIN|LIB|PLATFORM)(?!\w)|\{(?:ORIGIN|LIB|PLATFORM)\})", re.ASCII)
+_SEPARATOR = re.compile(r"[:;]")  # of the folders in LD_LIBRARY_PATH, where nothing escapes one
 
 
 class Place(NamedTuple):
@@ -69,20 +76,37 @@ def of_folder(path: str) -> Place:
 
 @contextlib.contextmanager
 def told(place: Place) -> Iterator[None]:
-    """What the file system refuses becomes an error of one line."""
+    """What the file system refuses becomes an error of one line, with the notes it has."""
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error)
-        if error.errno in _FULL:
+        why = "; ".join((error.strerror or str(error), *getattr(error, "__notes__", ())))
+        if error.errno in FULL:
             raise DriverInstallError(
-                f"there is no room for {place.folder}: {why}; nothing was changed"
+                f"there is no room for {place.folder}: {why}; nothing was installed"
             ) from error
         raise DriverInstallError(
-            f"nothing can be written to {place.folder} ({why}): "
+            f"nothing can be installed in {place.folder} ({why}): "
             + ("set XDG_DATA_HOME to" if place.ours else "choose")
             + " a folder of your own"
         ) from error
+
+
+def refuse_unloadable(place: Place) -> None:
+    """Refuse a place from which the loader would take no library.
+
+    Raises:
+        OSError: its path is none to the loader, or its file system is mounted ``noexec``.
+    """
+    path = place.folder
+    if (found := _TOKEN.search(path)) is not None:
+        raise OSError(f"no library can be loaded from there: the loader replaces {found[0]}")
+    if (found := _SEPARATOR.search(path)) is not None:
+        raise OSError(f"no LD_LIBRARY_PATH can name it: the loader splits one at {found[0]!r}")
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        raise OSError("no library can be loaded from there: it is mounted noexec")
 
 
 @contextlib.contextmanager
@@ -100,7 +124,8 @@ def locked(place: Place, wait: Callable[[str], None] | None = None) -> Iterator[
     path, until = os.path.join(place.scratch, "lock"), time.monotonic() + _LONGEST_WAIT
     _make_parent(place)
     while (lock := _lock(place, path)) is None:
-        holder = f"process {_files.read_text(path).strip() or 'of another user'}"
+        pid = _files.read_text(path).strip()
+        holder = f"process {pid}" if pid else "another process"
         if wait is None or time.monotonic() > until:
             raise DriverInstallError(f"{holder} is at work on {place.folder}")
         wait(f"waiting for {holder}, which is at work on {place.name}")
@@ -130,11 +155,14 @@ def _lock(place: Place, path: str) -> IO[bytes] | None:
     import fcntl  # Windows has none.
 
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    tries = _TRIES
     while True:
         try:
             os.close(_folder.private(*os.path.split(place.scratch)))
             descriptor = os.open(path, flags, 0o600)
-        except FileNotFoundError:  # Whoever held it has just removed the folder.
+        except FileNotFoundError:  # Whoever held it may have just removed the folder.
+            if not (tries := tries - 1):
+                raise
             continue
         lock = open(descriptor, "r+b", buffering=0)  # noqa: SIM115  - It is held, and returned.
         try:
@@ -142,8 +170,9 @@ def _lock(place: Place, path: str) -> IO[bytes] | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it has removed it since it was opened: another one is the lock by now.
             if _is_still(path, lock):
-                lock.truncate(0)
-                lock.write(b"%d\n" % os.getpid())
+                with contextlib.suppress(OSError):  # On a full disk its holder has no name.
+                    lock.truncate(0)
+                    lock.write(b"%d\n" % os.getpid())
                 return lock
         except BlockingIOError:
             lock.close()

@@ -7,15 +7,19 @@ Beside a folder ``NAME`` lies, while it is worked at, a folder of this library's
 user's alone, ``.NAME.moderngl_colab``. It has ``lock``; ``new``, what is to take NAME's place, and
 then what it was; ``old``, the same in between, where two folders cannot be exchanged at once; and
 ``download.<sha256>.part``, a download until it is unpacked. Nothing else is ever removed.
+A removal makes no more than that folder and its ``lock``: the disk may be full.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import re
 import shutil
+import stat
+import time
 from collections.abc import Callable, Iterator
 
 from moderngl_colab import _files
@@ -28,6 +32,7 @@ __all__ = ["begin", "commit", "held", "remove", "sweep", "unfinished"]
 
 _SCRATCH = re.compile(r"\.([\d.]+-\w+)\.moderngl_colab")
 _PART = re.compile(r"download\.[0-9a-f]{64}\.part")
+_LEFT_ALONE = 7 * 86400.0  # seconds; who shares a store may go on with a download
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h, and renameat2(2): Linux 3.15
 
 
@@ -61,14 +66,31 @@ def _old(place: Place) -> str:
 
 def _settle(place: Place) -> None:
     """Put back what a process that ended had put aside, and remove what it left half done."""
-    old = _old(place)
+    old, new = _old(place), _new(place)
+    if os.path.lexists(new):
+        shutil.rmtree(new)
     if os.path.lexists(old):
-        if os.path.lexists(place.folder):  # It was replaced; it may be a file.
-            os.rename(old, os.path.join(begin(place), "old"))
+        if os.path.lexists(place.folder):  # It was replaced.
+            _discard(old, new)
         else:
             os.rename(old, place.folder)
-    if os.path.lexists(_new(place)):
-        shutil.rmtree(_new(place))
+
+
+def _discard(path: str, new: str) -> None:
+    """Remove whatever is there, at once: a folder is put at the path of what is swept away."""
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        _make_movable(path)
+        os.rename(path, new)
+        shutil.rmtree(new)
+    else:
+        os.unlink(path)
+
+
+def _make_movable(path: str) -> None:
+    """Give this user the right to write to a folder: without it, it is not moved to another one."""
+    with contextlib.suppress(OSError):  # It is not there, or another user's; the move tells it.
+        if stat.S_ISDIR(mode := os.lstat(path).st_mode):
+            os.chmod(path, stat.S_IMODE(mode) | stat.S_IRWXU)
 
 
 def unfinished(parent: str) -> dict[str, int]:
@@ -94,7 +116,9 @@ def _files_below(folder: str) -> Iterator[str]:
 
 
 def sweep(place: Place) -> None:
-    """Remove what processes that ended left of other versions in the store, downloads too.
+    """Remove what processes that ended left of other versions in the store, and old downloads.
+
+    A download is old when nothing came of it for a week: another host may go on with it.
 
     Arguments:
         place: one that is held; what it has itself is kept.
@@ -106,13 +130,15 @@ def sweep(place: Place) -> None:
         other = place._replace(name=name)
         # What cannot be removed there is in nobody's way here.
         with contextlib.suppress(DriverInstallError, OSError), held(other):
-            _forget_downloads(other)
+            _forget_downloads(other, time.time() - _LEFT_ALONE)
 
 
-def _forget_downloads(place: Place) -> None:
-    for name in _files.names(place.scratch):
-        if _PART.fullmatch(name):
-            os.unlink(os.path.join(place.scratch, name))
+def _forget_downloads(place: Place, before: float = math.inf) -> None:
+    """Remove the downloads that were last written to before a time."""
+    for name in filter(_PART.fullmatch, _files.names(place.scratch)):
+        path = os.path.join(place.scratch, name)
+        if os.lstat(path).st_mtime < before:
+            os.unlink(path)
 
 
 def begin(place: Place) -> str:
@@ -140,6 +166,7 @@ def commit(place: Place) -> None:
     libraries = os.path.join(_new(place), "libraries")
     if not place.ours:
         os.chmod(libraries, 0o755)  # noqa: S103  - Other users' programs may be meant to have it.
+    _make_movable(place.folder)
     if not os.path.lexists(place.folder):
         os.rename(libraries, place.folder)
     elif not _exchange(libraries, place.folder):
@@ -175,6 +202,5 @@ def remove(place: Place) -> None:
         OSError: the file system refuses it.
     """
     if os.path.lexists(place.folder):
-        os.rename(place.folder, os.path.join(begin(place), "removed"))
-        shutil.rmtree(_new(place))
+        _discard(place.folder, _new(place))
     _forget_downloads(place)

@@ -55,10 +55,18 @@ def ensure_room(folder: str, size: int) -> None:
     Raises:
         OSError: it has not.
     """
-    free = os.statvfs(folder)
-    if (left := free.f_bavail * free.f_frsize) < size:
-        text = f"{size / 1e6:.1f} MB more are needed, and {left / 1e6:.1f} MB are free"
-        raise OSError(errno.ENOSPC, text, folder)
+    if (room := _free(folder)) < size:
+        raise _no_room(folder, size, room)
+
+
+def _free(folder: str) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def _no_room(folder: str, size: int, room: int) -> OSError:
+    text = f"{size / 1e6:.1f} MB more are needed, and {room / 1e6:.1f} MB are free"
+    return OSError(errno.ENOSPC, text, folder)
 
 
 def from_tar(
@@ -76,37 +84,49 @@ def from_tar(
         FetchError: the archive is damaged, or is made to write elsewhere.
         OSError: the file system refuses something.
     """
-    depths: dict[str, int] = {}
     wanted_names = names(wanted)
+    taken = _Taken(folder, wanted)
     for member, content in tar.members(stream, of_a_system=of_a_system):
         if posixpath.basename(member.name) in wanted_names and not member.isdir():
             if content is not None:
-                _take_member(member, content, folder, wanted, depths)
+                taken.add(member, content)
             elif not of_a_system:
                 raise FetchError(f"the archive has no file where a library is: {member.name!r}")
+    taken.refuse_lack_of_room()
 
 
-def _take_member(
-    member: tarfile.TarInfo,
-    content: tar.Readable,
-    folder: str,
-    wanted: Wanted,
-    depths: dict[str, int],
-) -> None:
-    name = posixpath.basename(member.name)
-    header = content.read(elf.HEADER)
-    if not elf.is_for(wanted.machine, header):
-        return
-    depth = posixpath.normpath(member.name).count("/")
-    known = depths.get(name)
-    if known is not None and depth >= known:
-        if depth == known:
-            raise FetchError(f"the archive has {name} twice")
-        return
-    if known is not None:
-        os.unlink(os.path.join(folder, name))
-    depths[name] = depth
-    _write(header, content, member.size, os.path.join(folder, name))
+class _Taken:
+    """The libraries out of one archive; where there is no room for all, their sizes are told."""
+
+    def __init__(self, folder: str, wanted: Wanted) -> None:
+        self._folder, self._wanted, self._room = folder, wanted, _free(folder)
+        self._depths: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+        self._is_room = True
+
+    def add(self, member: tarfile.TarInfo, content: tar.Readable) -> None:
+        """Take a library, if it is for this machine and none of its name lies higher."""
+        name, depth = posixpath.basename(member.name), posixpath.normpath(member.name).count("/")
+        path = os.path.join(self._folder, name)
+        header = content.read(elf.HEADER)
+        if not elf.is_for(self._wanted.machine, header):
+            return
+        known = self._depths.get(name)
+        if known is not None and depth >= known:
+            if depth == known:
+                raise FetchError(f"the archive has {name} twice")
+            return
+        if known is not None and self._is_room:
+            os.unlink(path)
+        _refuse_giant(name, member.size)
+        self._depths[name], self._sizes[name] = depth, member.size
+        self._is_room = self._is_room and sum(self._sizes.values()) <= self._room
+        if self._is_room:
+            _write(header, content, member.size, path)
+
+    def refuse_lack_of_room(self) -> None:
+        if not self._is_room:
+            raise _no_room(self._folder, sum(self._sizes.values()), self._room)
 
 
 def from_tree(tree: str, folder: str, wanted: Wanted) -> None:
@@ -136,6 +156,7 @@ def from_tree(tree: str, folder: str, wanted: Wanted) -> None:
     for name, path in found.items():
         with plain.opened(path, os.O_NOFOLLOW) as stream:
             size = os.fstat(stream.fileno()).st_size
+            _refuse_giant(name, size)
             _write(b"", stream, size, os.path.join(folder, name))
 
 
@@ -144,11 +165,13 @@ def _files_below(tree: str) -> Iterator[str]:
         yield from (os.path.join(at, name) for name in files)
 
 
+def _refuse_giant(name: str, size: int) -> None:
+    if size > _LARGEST:
+        raise FetchError(f"{name} has {size} bytes, which no library has")
+
+
 def _write(header: bytes, content: tar.Readable, size: int, path: str) -> None:
     """Write a library, whose first bytes are read already, and nothing else under its name."""
-    if size > _LARGEST:
-        raise FetchError(f"{os.path.basename(path)} has {size} bytes, which no library has")
-    ensure_room(os.path.dirname(path), size)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(path, flags, 0o600), "wb") as stream:
         stream.write(header)

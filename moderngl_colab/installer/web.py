@@ -32,8 +32,9 @@ __all__ = [
 _GONE = (403, 404, 410)
 _UNKNOWN_METHOD = (405, 501)
 _UNSATISFIABLE = 416
+_LAST_PORT = 65535
 _PROXY = re.compile(
-    r"(https?://)?([^/\s]*@)?([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:\d{1,4}|:[1-5]\d{4})?/?",
+    r"(https?://)?([^/\s]*@)?([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(:(?P<port>\d{1,5}))?/?",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -137,7 +138,9 @@ class _Proxies(urllib.request.ProxyHandler):
         host = urllib.parse.urlsplit(req.full_url).hostname or ""
         if _is_loopback(host) or urllib.request.proxy_bypass(req.host):
             return None
-        if _PROXY.fullmatch(proxy) is None:  # It is not shown: there may be a password in it.
+        found = _PROXY.fullmatch(proxy)
+        if found is None or int(found["port"] or 0) > _LAST_PORT:
+            # It is not shown: there may be a password in it.
             raise FetchError(
                 f"the environment's {type}_proxy is no address of an HTTP proxy: one is written "
                 "like http://proxy.example.org:3128"
