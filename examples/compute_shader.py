@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import secrets
 import signal
 import sys
 import time
@@ -213,7 +214,8 @@ def main() -> None:
     ctx.finish()
     seconds = time.perf_counter() - started
 
-    part = asked.output.with_name(f".compute_shader-{os.getpid()}.png")  # Whole or not there.
+    # The picture is there whole, or not at all.
+    part = asked.output.with_name(f".compute_shader-{secrets.token_hex(8)}.png")
     try:
         reaction.draw().save(part)
         part.replace(asked.output)

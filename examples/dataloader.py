@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import secrets
 import signal
 import sys
 import time
@@ -228,7 +229,8 @@ def main() -> None:
         shown.extend(images[: TILES - len(shown)])
         origins[origin] += len(images)
     seconds = time.perf_counter() - started
-    part = asked.output.with_name(f".dataloader-{os.getpid()}.png")  # Whole or not there.
+    # The picture is there whole, or not at all.
+    part = asked.output.with_name(f".dataloader-{secrets.token_hex(8)}.png")
     try:
         contact_sheet(shown).save(part)
         part.replace(asked.output)

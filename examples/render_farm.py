@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -214,7 +215,7 @@ def save(frames: Iterable[Frame], job: Job, output: Path) -> Counter[Worker]:
     width, height = (max(1, 160 * side // max(job.size)) for side in job.size)
     sheet = Image.new("RGB", (6 * width, math.ceil(cells / 6) * height))
     # Only a whole film replaces an older one.
-    part = output.absolute().with_name(f".render_farm-{os.getpid()}{output.suffix}")
+    part = output.absolute().with_name(f".render_farm-{secrets.token_hex(8)}{output.suffix}")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r 25 -s {}x{} -i - ".format(*job.size)
     command = [get_ffmpeg_exe(), *(how + FILMS[output.suffix.lower()]).split(), part]
     film: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it

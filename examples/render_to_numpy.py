@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -149,7 +150,8 @@ def main() -> None:
     seen, nearest = distance < FAR, distance.min()
     gray = np.interp(distance, (nearest, FAR), (255, 40)) * seen
     both = np.hstack([picture, np.repeat(gray[:, :, None], 3, axis=2).astype("u1")])
-    part = asked.output.with_name(f".render_to_numpy-{os.getpid()}.png")  # Whole or not there.
+    # The picture is there whole, or not at all.
+    part = asked.output.with_name(f".render_to_numpy-{secrets.token_hex(8)}.png")
     try:
         Image.fromarray(both).save(part)
         part.replace(asked.output)

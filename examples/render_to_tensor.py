@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -140,7 +141,8 @@ def main() -> None:
     # The pictures, and below each its edges.
     both = torch.stack([pictures, found[..., None].expand(-1, -1, -1, 3)])
     sheet = both.permute(0, 2, 1, 3, 4).reshape(2 * asked.size, VIEWS * asked.size, 3)
-    part = asked.output.with_name(f".render_to_tensor-{os.getpid()}.png")  # Whole or not there.
+    # The picture is there whole, or not at all.
+    part = asked.output.with_name(f".render_to_tensor-{secrets.token_hex(8)}.png")
     try:
         Image.fromarray(sheet.cpu().numpy()).save(part)
         part.replace(asked.output)

@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -262,7 +263,7 @@ class Turntable:
 
 def film(frames: Iterable[Image.Image], size: tuple[int, int], output: Path) -> None:
     """Write an MP4; only a whole one replaces an older one. Raises OSError, with ffmpeg's words."""
-    part = output.absolute().with_name(f".turntable-{os.getpid()}.mp4")
+    part = output.absolute().with_name(f".turntable-{secrets.token_hex(8)}.mp4")
     how = "-v error -y -f rawvideo -pix_fmt rgb24 -r {} -s {}x{} -i - -pix_fmt yuv420p -crf 18"
     command = [get_ffmpeg_exe(), *how.format(FPS, *size).split(), part]
     ffmpeg: Any = Popen(command, stdin=PIPE, stderr=PIPE, process_group=0)  # Ctrl-C is not for it

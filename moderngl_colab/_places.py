@@ -128,8 +128,13 @@ def kept(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def is_kept(path: str, environ: Mapping[str, str]) -> bool:
     """Whether a directory is one of those in which ``install-driver`` keeps drivers."""
-    folder = store(environ)
-    return folder is not None and _split(path)[0] == os.path.normpath(folder)
+    (parent, name), folder = _split(path), store(environ)
+    if folder is None or not name.endswith(_ending()):
+        return False
+    try:
+        return os.path.realpath(parent) == os.path.realpath(folder)
+    except ValueError:  # It is none that could be a path.
+        return False
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -124,6 +124,8 @@ def give_nvml(machine: Machine) -> str:
 def install_driver(machine: Machine) -> str:
     """What fetches it for this user alone."""
     command = shell(machine, f"{PROGRAM} install-driver")
+    if machine.uses_kept and machine.module is None:  # Nobody tells it the version.
+        command = f"{command} --version {machine.userland.version}"
     # Nobody can answer a question in a cell.
     return f"{command} --accept-license" if machine.platform in NOTEBOOKS else command
 

@@ -171,8 +171,9 @@ def _opened(
     asked = values.size or config.window_size
     try:
         width, height = (int(side * values.size_mult) for side in asked)
-    except (TypeError, ValueError):
-        raise ValueError(f"window_size={asked!r} is no width and height") from None
+    except (TypeError, ValueError, OverflowError):
+        times = "" if values.size_mult == 1 else f", times {values.size_mult!r},"
+        raise ValueError(f"window_size={asked!r}{times} is no width and height") from None
     window = Window(
         ctx,
         frames,

@@ -766,6 +766,20 @@ CASES: dict[str, tuple[Machine, Finding]] = {
             INSTALL,
         ),
     ),
+    "userland-partial, broken after it was fetched for a module that is hidden": (
+        refusing(
+            failed("egl", "no", "userland-partial"),
+            **driver_of(userland(STORE)), uses_kept=True, module=None,
+            examined=examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"}),
+        ),
+        Finding(
+            "userland-partial",
+            ERROR,
+            "the loader says: no loadable segments",
+            (f"{STORE}/libEGL_nvidia.so.0: {NEW}", f"{STORE}/libGLX_nvidia.so.0: {NEW}"),
+            f"{INSTALL} --version {NEW}",
+        ),
+    ),
     "userland-partial, broken where another one would be ignored": (
         refusing(
             failed("egl", "no", "userland-partial"),
@@ -937,6 +951,17 @@ def test_an_icd_of_a_driver_that_is_not_there_is_not_to_be_removed() -> None:
     machine = refusing(**driver_of(GONE), vendors=(dangling, MESA_ICD))
 
     assert [finding.code for finding in findings(machine)] == ["userland-absent"]
+
+
+def test_an_icd_of_a_driver_that_can_be_mended_is_not_to_be_removed() -> None:
+    broken = examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"})
+    machine = refusing(
+        **driver_of(userland(STORE)), uses_kept=True, examined=broken,
+        vendors=(NVIDIA_ICD._replace(found=None), MESA_ICD),
+    )  # fmt: skip
+
+    found = {finding.code: finding.remedy for finding in findings(machine)}
+    assert found == {"userland-partial": INSTALL, "icd-broken": RUN}
 
 
 @pytest.mark.parametrize("strategy", ["mesa"])

@@ -698,6 +698,22 @@ def test_parts_of_one_result_are_put_together_and_none_of_other_code(tmp_path: P
 
     whole = a_result(tests=(passed, skipped), date="2026-01-02")
     assert page.kept(tmp_path / "kept") == [parts[2], whole]
+    # Also where another one between them was let go.
+    kept = tmp_path / "few"
+    page.keep((written(tmp_path / f"few{n}", parts[n]) for n in (2, 0)), kept)
+    next(path for path in kept.iterdir() if results.load(path) == parts[2]).unlink()
+    page.keep([written(tmp_path / "last", parts[1])], kept)
+    assert page.kept(kept) == [whole]
+
+
+def test_an_editors_lock_is_no_code() -> None:
+    before = results.code()
+    lock = SUITE / f".#lock-of-{os.getpid()}.py"
+    lock.symlink_to("somebody@some.host.1")
+    try:
+        assert results.code() == before
+    finally:
+        lock.unlink()
 
 
 def test_of_all_files_or_of_none_the_page_is_made(tmp_path: Path) -> None:

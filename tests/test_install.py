@@ -1035,15 +1035,15 @@ def test_a_folder_of_others_is_left_alone(
 
     assert refusal(dest=folder) == f"{folder} has files that no installation put there"
     assert refusal(dest=folder / "precious") == (
-        f"nothing can be installed in {folder}/precious (Not a directory): choose a folder of your "
-        "own"
+        f"nothing can be installed in {folder}/precious (Not a directory): choose another folder "
+        "of your own"
     )
     assert below(folder) == ["precious"]
     (folder / "open").mkdir()
     (folder / "open").chmod(0o1777)
     assert refusal(dest=folder / "open" / "nvidia") == (
         f"nothing can be installed in {folder}/open/nvidia (everybody can write to {folder}/open): "
-        "choose a folder of your own"
+        "choose another folder of your own"
     )
     assert server.asked == []
     dest = folder / "nvidia"
@@ -1087,17 +1087,17 @@ def test_a_path_that_the_loader_changes_is_refused(
     why = f"(no library can be loaded from there: the loader replaces {token}): "
 
     assert refusal(dest=folder / name) == (
-        f"nothing can be installed in {folder}/{name} {why}choose a folder of your own"
+        f"nothing can be installed in {folder}/{name} {why}choose another folder of your own"
     )
     assert refusal() == (
         f"nothing can be installed in {folder}/{name}/moderngl_colab/driver/{NAME} {why}"
-        "set XDG_DATA_HOME to a folder of your own"
+        "set XDG_DATA_HOME to another folder of your own"
     )
     assert (server.asked, below(folder)) == ([], [])
     fetch(dest=folder / "whole")
     (folder / "whole").rename(folder / name)
     assert refusal(dest=folder / name) == (
-        f"nothing can be installed in {folder}/{name} {why}choose a folder of your own"
+        f"nothing can be installed in {folder}/{name} {why}choose another folder of your own"
     )
 
 
@@ -1119,7 +1119,7 @@ def test_no_home_no_trust_and_no_right_are_named_with_the_cure(
     server: archive.Server, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.publish(archive.runfile())
-    cure = "set XDG_DATA_HOME to a folder of your own"
+    cure = "set XDG_DATA_HOME to another folder of your own"
     (folder / "open").mkdir()
     (folder / "open").chmod(0o777)
     (folder / "file").touch()
@@ -1185,7 +1185,7 @@ def test_what_another_user_installed_is_not_taken_for_ones_own(
     data = store.parent.parent
     assert refusal() == (
         f"nothing can be installed in {store}/{NAME} ({data} belongs to user 61234): set "
-        "XDG_DATA_HOME to a folder of your own"
+        "XDG_DATA_HOME to another folder of your own"
     )
     os.chown(data, 0, 0)
     for path in (store.parent, store):
@@ -1677,14 +1677,56 @@ def test_a_download_that_there_was_no_room_to_unpack_is_kept_and_all_that_is_nee
     assert seen(server).count("GET RUN") == 1
 
 
+TWICE = f"""
+import os, subprocess
+from moderngl_colab.installer import install
+
+data = os.environ["XDG_DATA_HOME"]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tests", data], check=True)
+for again in (False, True):
+    try:
+        install.install_driver("{VERSION}", "nvidia", accept_license=True)
+    except install.DriverInstallError as error:
+        print(str(error).splitlines()[-1] if again else "broken")
+    if not again:
+        with open(data + "/full", "wb") as file:
+            file.write(bytes(os.statvfs(data).f_bavail * 4096))
+"""
+
+
+def test_a_download_that_there_is_no_room_to_go_on_with_is_kept(
+    server: archive.Server, store: Path, folder: Path
+) -> None:
+    def answer(handler: archive.Handler, content: bytes) -> None:
+        """Do not say beforehand how much will come, and give a part of it."""
+        given = archive.refuse(405) if handler.command == "HEAD" else archive.truncate(200_000)
+        given(handler, content)
+
+    server.publish(bytes(700_000))
+    server.on(RUN, answer)
+
+    assert in_mounts([sys.executable, "-P", "-c", TWICE], folder) == (
+        f"broken\nthere is no room for {store}/{NAME}: 0.1 MB more are needed, and 0.0 MB are "
+        f"free{went_on_with(store)}; nothing was installed\n"
+    )
+
+
 ON_FULL_DISKS = f"""
-import itertools, os, subprocess
+import itertools, os, shutil, subprocess
 from moderngl_colab.installer import install, kept
 
 data = os.environ["XDG_DATA_HOME"]
-for options in ("size=2m", "nr_inodes=64"):
+for options, state in itertools.product(("size=2m", "nr_inodes=64"), ("", "protected", "half")):
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tests", data], check=True)
-    install.install_driver("{VERSION}", "nvidia", accept_license=True)
+    there = install.install_driver("{VERSION}", "nvidia", accept_license=True)
+    if state == "protected":
+        os.chmod(there.folder, 0o500)
+    if state == "half":  # As a download that broke off leaves it.
+        at, name = os.path.split(there.folder)
+        os.mkdir(f"{{at}}/.{{name}}.moderngl_colab", 0o700)
+        with open(f"{{at}}/.{{name}}.moderngl_colab/download.{{'0' * 64}}.part", "x") as file:
+            file.write("half")
+        shutil.rmtree(there.folder)
     try:
         for number in itertools.count():
             with open(f"{{data}}/{{number}}", "wb", buffering=0) as file:
@@ -1705,8 +1747,8 @@ def test_on_a_full_disk_a_driver_is_removed(
     said = in_mounts([sys.executable, "-P", "-W", "error", "-c", ON_FULL_DISKS], folder)
 
     assert said == (
-        f"size=2m No space left on device\n{VERSION} []\n"
-        f"nr_inodes=64 No space left on device\n{VERSION} []\n"
+        3 * f"size=2m No space left on device\n{VERSION} []\n"
+        + 3 * f"nr_inodes=64 No space left on device\n{VERSION} []\n"
     )
 
 
@@ -1733,7 +1775,7 @@ def test_a_folder_in_which_no_other_one_can_be_made_is_named(
 ) -> None:
     said = in_mounts([sys.executable, "-P", "-W", "error", "-c", WHERE_NOTHING_IS_MADE], folder)
 
-    why, cure = "(No such file or directory): ", "a folder of your own"
+    why, cure = "(No such file or directory): ", "another folder of your own"
     assert said == (
         f"nothing can be installed in DATA/at/x {why}choose {cure}\n"
         f"nothing can be installed in DATA/at/moderngl_colab/driver/{NAME} {why}"
@@ -1759,8 +1801,8 @@ def test_a_disk_that_cannot_hold_libraries_is_named(
     said = in_mounts(["sh", "-c", MOUNTED, "sh", options, *program], folder)
 
     assert said == (
-        f"nothing can be installed in {store}/{NAME} ({why}): set XDG_DATA_HOME to a folder of "
-        "your own\n"
+        f"nothing can be installed in {store}/{NAME} ({why}): set XDG_DATA_HOME to another folder "
+        "of your own\n"
     )
 
 
@@ -1795,8 +1837,9 @@ def test_a_disk_that_became_another_is_named_though_the_driver_is_there(
 
     why = "(no library can be loaded from there: it is mounted noexec): "
     assert said == (
-        f"nothing can be installed in {store}/{NAME} {why}set XDG_DATA_HOME to a folder of your "
-        f"own\nnothing can be installed in {folder}/data/own {why}choose a folder of your own\n"
+        f"nothing can be installed in {store}/{NAME} {why}set XDG_DATA_HOME to another folder of "
+        "your own\n"
+        f"nothing can be installed in {folder}/data/own {why}choose another folder of your own\n"
         f"False\nFalse\n{store}/{NAME} cannot be removed: Read-only file system\n"
     )
 

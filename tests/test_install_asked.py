@@ -74,7 +74,7 @@ def test_a_path_that_no_search_path_can_name_is_refused(
 
     assert said == [
         f"nothing can be installed in {parent}/moderngl_colab/driver/{NAME} {why}"
-        "set XDG_DATA_HOME to a folder of your own",
-        f"nothing can be installed in {parent} {why}choose a folder of your own",
+        "set XDG_DATA_HOME to another folder of your own",
+        f"nothing can be installed in {parent} {why}choose another folder of your own",
     ]
     assert (server.asked, list(folder.iterdir())) == ([], [])

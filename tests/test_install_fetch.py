@@ -198,7 +198,7 @@ def test_a_proxy_may_have_any_port(
 def test_what_a_slow_proxy_took_is_not_taken_from_the_servers_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timeout = 2.0
+    timeout = 5.0
     with socket.create_server(("127.0.0.1", 0)) as listener:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{listener.getsockname()[1]}")
         listener.settimeout(20)  # seconds; where nobody comes the test fails, and does not wait

@@ -466,12 +466,9 @@ for name in ("film.mp4", "é" * 125 + ".mp4"):
 @pytest.mark.parametrize(
     ("output", "error"),
     [
-        ("old.png", "[Errno 28] No space left on device: 'old.png'"),
-        (
-            "old.mp4",
-            "old.mp4: ffmpeg ended with 228: Could not write header (incorrect codec parameters "
-            "?): No space left on device",
-        ),
+        ("old.png", r"\[Errno 28\] No space left on device: 'old\.png'"),
+        # Versions of ffmpeg have other numbers, and say more or less of the reason.
+        ("old.mp4", r"old\.mp4: ffmpeg ended with \d+: Could not write header .+"),
     ],
 )
 def test_a_full_disk_is_an_error_that_names_the_file(
@@ -485,7 +482,7 @@ except OSError as error:
 """
     done = full_disk(python, tmp_path, output, "-c", code)
     assert (done.returncode, done.stdout) == (0, f"older\n{output}\n")
-    assert done.stderr == f"{error}\n"
+    assert re.fullmatch(rf"{error}\n", done.stderr), done.stderr
 
 
 REFUSED = [
@@ -541,6 +538,10 @@ REFUSED = [
     (
         "Half.window_size = 64, None; window.run(Half, output)",
         "ValueError: window_size=(64, None) is no width and height",
+    ),
+    (
+        "Half.window_size = 64, 48; window.run(Half, output, args=['--size_mult', 'inf'])",
+        "ValueError: window_size=(64, 48), times inf, is no width and height",
     ),
     (
         "Half.gl_version = 9, 9; window.run(Half, output)",

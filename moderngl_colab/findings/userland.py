@@ -164,7 +164,7 @@ def userland_split(machine: Machine) -> Finding | None:
     hidden = [sibling for sibling in siblings if os.path.basename(sibling) not in machine.loader]
     if not hidden or path is None or machine.loader.get("libEGL_nvidia.so.0") != path:
         return None
-    if not fits(machine):
+    if not fits(machine) or egl_broken(machine) is not None:
         return None
     return Finding(
         "userland-partial",
@@ -181,6 +181,8 @@ def path_hidden(machine: Machine) -> Finding | None:
     path = machine.userland.libraries.get("EGL") or machine.userland.libraries.get("GLX")
     names = [f"lib{library}_nvidia.so.0" for library in machine.userland.libraries]
     if path is None or any(name in machine.loader for name in names) or not fits(machine):
+        return None
+    if (egl_broken(machine) or glx_broken(machine)) is not None:  # Nor is it opened by its path.
         return None
     return Finding(
         "path-hidden",
@@ -228,7 +230,7 @@ def obstacle(machine: Machine, library: Library = "EGL") -> Finding | None:
 
 def fits(machine: Machine) -> bool:
     """Whether a userland is there that can serve; what keeps others from it is mended here."""
-    return bool(machine.gpus) and (obstacle(machine) or egl_broken(machine)) is None
+    return bool(machine.gpus) and obstacle(machine) is None
 
 
 def _module(machine: Machine) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -103,14 +102,12 @@ def remove(version: str, environ: Mapping[str, str] = os.environ) -> DriverInsta
 
 
 def _remove(at: Place) -> None:
-    try:
-        with store.held(at):
-            store.remove(at)
-    except OSError as error:
-        if error.errno not in places.FULL:
-            raise
-        # There is no room even for a lock, so that nobody has one: what goes anyway makes it.
-        for folder in (at.folder, at.scratch):
-            shutil.rmtree(folder, ignore_errors=True)
-        with store.held(at):
-            store.remove(at)
+    while True:
+        try:
+            with store.held(at):
+                store.remove(at)
+                return
+        except OSError as error:
+            # Where there is no room for a lock nobody has one, and what goes anyway makes it.
+            if error.errno not in places.FULL or not store.make_room(at):
+                raise

@@ -102,17 +102,17 @@ class Archive:
 
     def _download(self, url: str, kept: str, digest: str, progress: Progress) -> None:
         """Fetch the file; what was kept of it and turns out to be another's is fetched anew."""
-        resumed = _size(kept) > 0
+        before = _size(kept)
         try:
             download.to_file(url, kept, self._timeout, progress)
             if (came := _digest(kept, progress)) == digest:
                 return
-        except OSError:  # Nothing is kept on a disk that became full.
-            with contextlib.suppress(FileNotFoundError):
+        except OSError:
+            if _size(kept) != before:  # Nothing is kept on a disk that became full.
                 os.unlink(kept)
             raise
         os.unlink(kept)
-        if not resumed:
+        if not before:
             raise FetchError(f"{url} is not what was published: its sha256 is {came}")
         self._download(url, kept, digest, progress)
 

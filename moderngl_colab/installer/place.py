@@ -88,7 +88,7 @@ def told(place: Place) -> Iterator[None]:
         raise DriverInstallError(
             f"nothing can be installed in {place.folder} ({why}): "
             + ("set XDG_DATA_HOME to" if place.ours else "choose")
-            + " a folder of your own"
+            + " another folder of your own"
         ) from error
 
 

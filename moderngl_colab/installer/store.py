@@ -28,7 +28,7 @@ from moderngl_colab.installer import plain
 from moderngl_colab.installer.place import Place, locked
 from moderngl_colab.installer.source import DriverInstallError
 
-__all__ = ["begin", "commit", "held", "remove", "sweep", "unfinished"]
+__all__ = ["begin", "commit", "held", "make_room", "remove", "sweep", "unfinished"]
 
 _SCRATCH = re.compile(r"\.([\d.]+-\w+)\.moderngl_colab")
 _PART = re.compile(r"download\.[0-9a-f]{64}\.part")
@@ -135,10 +135,14 @@ def sweep(place: Place) -> None:
 
 def _forget_downloads(place: Place, before: float = math.inf) -> None:
     """Remove the downloads that were last written to before a time."""
-    for name in filter(_PART.fullmatch, _files.names(place.scratch)):
-        path = os.path.join(place.scratch, name)
+    for path in _downloads(place):
         if os.lstat(path).st_mtime < before:
             os.unlink(path)
+
+
+def _downloads(place: Place) -> list[str]:
+    names = filter(_PART.fullmatch, _files.names(place.scratch))
+    return [os.path.join(place.scratch, name) for name in names]
 
 
 def begin(place: Place) -> str:
@@ -204,3 +208,20 @@ def remove(place: Place) -> None:
     if os.path.lexists(place.folder):
         _discard(place.folder, _new(place))
     _forget_downloads(place)
+
+
+def make_room(place: Place) -> bool:
+    """Remove one file of what is to be removed anyway, so that there is room to lock the rest.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        OSError: the file system refuses it.
+    """
+    _make_movable(place.folder)
+    installed = () if os.path.islink(place.folder) else _files_below(place.folder)
+    for path in (*installed, *_downloads(place)):
+        os.unlink(path)
+        return True
+    return False

@@ -118,6 +118,7 @@ def code() -> str:
         f"{path.relative_to(folder.parent)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
         for folder in (Path(moderngl_colab.__file__).parent, Path(__file__).parent)
         for path in folder.rglob("*.py")
+        if path.is_file()  # An editor's lock is a link to nowhere.
     )
     return hashlib.sha256("\n".join(files).encode()).hexdigest()[:_CODE_DIGITS]
 
@@ -149,15 +150,16 @@ def add(result: Result, folder: Path) -> Path:
         The file, whose name is the driver's version and the GPU's name, and a number from the
         second of them on.
     """
-    for number in count(1):
-        path = folder / f"{_name(result)}{'' if number == 1 else f'-{number}'}.json"
-        if not path.exists():
-            break
+    for there in folder.glob("*.json"):
         with contextlib.suppress(ValueError):  # What cannot be read is nothing of ours to lose.
-            before = load(path)
+            before = load(there)
             if same(before, result):
-                result = merged(before, result)
+                result, path = merged(before, result), there
                 break
+    else:
+        name = _name(result)
+        names = (f"{name}{'' if number == 1 else f'-{number}'}.json" for number in count(1))
+        path = next(path for path in map(folder.joinpath, names) if not path.exists())
     folder.mkdir(parents=True, exist_ok=True)
     write(path, json.dumps(to_dict(result), indent=2) + "\n")
     return path
