@@ -1,4 +1,4 @@
-"""Give one way in ten thousand hostile cases: ``run.py ENGINE TARGET FOLDER CASES``.
+"""Give one way in hostile cases: ``run.py ENGINE TARGET FOLDER CASES``.
 
 It ends with status 0 if none did harm. What the last case was made of is in FOLDER/last. None must
 take longer than 20 s, nor all of them more than 1 GiB of memory.
