@@ -132,6 +132,12 @@ COLAB = userland(FOLDER)
 NO_LIBEGL = "libEGL.so.1: cannot open shared object file: No such file or directory"
 STORE = f"/home/me/.local/share/moderngl_colab/driver/{NEW}-x86_64"
 EGL_PATH, GLX_PATH = f"{LIB}/libEGL_nvidia.so.0", f"{LIB}/libGLX_nvidia.so.0"
+STORED = (f"{STORE}/libEGL_nvidia.so.0: {NEW}", f"{STORE}/libGLX_nvidia.so.0: {NEW}")
+DAMAGED = driver_of(
+    userland(STORE),
+    uses_kept=True,
+    examined=examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"}),
+)
 KERNEL_LINE = f"{PROC}: {NEW}"
 
 CASES: dict[str, tuple[Machine, Finding]] = {
@@ -749,35 +755,17 @@ CASES: dict[str, tuple[Machine, Finding]] = {
         ),
     ),
     "userland-partial, broken after it was fetched": (
-        refusing(
-            failed("egl", "no", "userland-partial"),
-            **driver_of(userland(STORE)), uses_kept=True, platform="docker",
-            examined=examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"}),
-        ),
+        refusing(failed("egl", "no", "userland-partial"), **DAMAGED, platform="docker"),
         Finding(
-            "userland-partial",
-            ERROR,
-            "the loader says: no loadable segments",
-            (
-                KERNEL_LINE,
-                f"{STORE}/libEGL_nvidia.so.0: {NEW}",
-                f"{STORE}/libGLX_nvidia.so.0: {NEW}",
-            ),
-            INSTALL,
+            "userland-partial", ERROR, "the loader says: no loadable segments",
+            (KERNEL_LINE, *STORED), INSTALL,
         ),
     ),
     "userland-partial, broken after it was fetched for a module that is hidden": (
-        refusing(
-            failed("egl", "no", "userland-partial"),
-            **driver_of(userland(STORE)), uses_kept=True, module=None,
-            examined=examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"}),
-        ),
+        refusing(failed("egl", "no", "userland-partial"), **DAMAGED, module=None),
         Finding(
-            "userland-partial",
-            ERROR,
-            "the loader says: no loadable segments",
-            (f"{STORE}/libEGL_nvidia.so.0: {NEW}", f"{STORE}/libGLX_nvidia.so.0: {NEW}"),
-            f"{INSTALL} --version {NEW}",
+            "userland-partial", ERROR, "the loader says: no loadable segments",
+            STORED, f"{INSTALL} --version {NEW}",
         ),
     ),
     "userland-partial, broken where another one would be ignored": (
@@ -954,11 +942,7 @@ def test_an_icd_of_a_driver_that_is_not_there_is_not_to_be_removed() -> None:
 
 
 def test_an_icd_of_a_driver_that_can_be_mended_is_not_to_be_removed() -> None:
-    broken = examined(opened={f"{STORE}/libEGL_nvidia.so.0": "no loadable segments"})
-    machine = refusing(
-        **driver_of(userland(STORE)), uses_kept=True, examined=broken,
-        vendors=(NVIDIA_ICD._replace(found=None), MESA_ICD),
-    )  # fmt: skip
+    machine = refusing(**DAMAGED, vendors=(NVIDIA_ICD._replace(found=None), MESA_ICD))
 
     found = {finding.code: finding.remedy for finding in findings(machine)}
     assert found == {"userland-partial": INSTALL, "icd-broken": RUN}

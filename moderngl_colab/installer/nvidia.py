@@ -58,12 +58,11 @@ class Archive:
             url = f"{address}/{path.format(wanted)}"
             try:
                 return self._offer(url, wanted)
-            except web.AbsentError as error:
-                reasons.append(str(error))
             except FetchError as error:
                 reasons.append(str(error))
-                if address == self._addresses[-1]:  # It will not be better on the other path.
-                    break
+                absent = isinstance(error, web.AbsentError)
+                if not absent and address == self._addresses[-1]:
+                    break  # It will not be better on the other path.
         raise NotOffered("; ".join(reasons))
 
     def _offer(self, url: str, wanted: Wanted) -> Offer:

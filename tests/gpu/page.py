@@ -13,6 +13,7 @@ when the code is changed after a result was taken in.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
@@ -149,8 +150,13 @@ def _source(result: results.Result) -> str:
 
 
 def _code(result: results.Result) -> str:
-    other = "" if result.code == results.code() else ", other code than this page's"
+    other = "" if result.code == _own_code() else ", other code than this page's"
     return f"moderngl_colab {result.moderngl_colab} (`{result.code}`{other})"
+
+
+@functools.cache
+def _own_code() -> str:
+    return results.code()  # Hundreds of files are read.
 
 
 def _unproven(shown: Sequence[results.Result]) -> Iterator[str]:
@@ -166,7 +172,7 @@ def _unproven(shown: Sequence[results.Result]) -> Iterator[str]:
         what = "All else" if missing else "Every claim"
         failed = any(test.outcome == "failed" for each in shown for test in each.tests)
         how = "passed in a result, but see what failed" if failed else "been proven on a GPU"
-        ours = {name for each in shown if each.code == results.code() for name in proven(each)}
+        ours = {name for each in shown if each.code == _own_code() for name in proven(each)}
         by = "" if known <= ours else "; not all of it by this page's code"
         yield f"{what} has {how}{by}.\n"
 
